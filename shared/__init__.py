@@ -1,0 +1,1 @@
+"""What all services speak: events, models, bus, catalog, image format, settings. Imports no service."""
