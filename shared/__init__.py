@@ -1,1 +1,4 @@
-"""What all services speak: events, models, bus, catalog, image format, settings. Imports no service."""
+"""What all services speak: events, models, bus, catalog, image format, settings.
+
+Imports no service.
+"""

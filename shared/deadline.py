@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Self
 
 from shared.errors import DeadlineExceededError
 
@@ -17,7 +18,7 @@ class Deadline:
     budget: float
 
     @classmethod
-    def after(cls, seconds: float) -> "Deadline":
+    def after(cls, seconds: float) -> Self:
         return cls(at=time.monotonic() + seconds, budget=seconds)
 
     def remaining(self) -> float:
@@ -36,8 +37,10 @@ class Deadline:
     async def bound(self, doing: str) -> AsyncIterator[None]:
         """Run the body within the budget; `doing` completes "timed out while …"."""
         try:
-            async with asyncio.timeout(self.remaining()):
+            async with asyncio.timeout(self.remaining()) as timer:
                 yield
         except TimeoutError as exc:
+            if not timer.expired():  # somebody else's timeout: not ours to rename
+                raise
             message = f"timed out after {self.budget:g} s while {doing}"
             raise DeadlineExceededError(message) from exc

@@ -1,0 +1,49 @@
+"""Which queues exist and what they are bound to: one place that every service declares from.
+
+Each service declares all of them when it opens the bus, because a mandatory publish must find
+its queue even when the consuming service has never started yet.
+"""
+
+from collections.abc import Iterable
+
+from shared.bus.interface import AgentQueue, WorkQueue
+from shared.events import agent_key
+
+EXCHANGE = "dray.events"
+DEAD_EXCHANGE = "dray.dead"
+DEAD_QUEUE = "dray.dead"
+
+CONVERTER_PULLS = WorkQueue("converter.pulls", ("pull.requested",))
+# Freshness checks are one HEAD request: they never wait behind an hour's conversion.
+CONVERTER_CHECKS = WorkQueue("converter.checks", ("refresh.requested",))
+GATEWAY_EVENTS = WorkQueue(
+    "gateway.events",
+    (
+        "pull.progressed",
+        "pull.failed",
+        "image.unchanged",
+        "image.changed",
+        "image.converted",
+        "image.placed",
+        "node.staged",
+        "node.failed",
+        "node.heartbeat",
+    ),
+)
+
+
+def distributor_queue(system: str) -> WorkQueue:
+    return WorkQueue(f"distributor.{system}", (f"placement.requested.{system}",))
+
+
+def agent_queue(node: str) -> AgentQueue:
+    return AgentQueue(f"agent.{node}", (agent_key(node), "agents.all"))
+
+
+def work_queues(systems: Iterable[str]) -> tuple[WorkQueue, ...]:
+    return (
+        CONVERTER_PULLS,
+        CONVERTER_CHECKS,
+        GATEWAY_EVENTS,
+        *(distributor_queue(system) for system in systems),
+    )

@@ -1,0 +1,158 @@
+"""The catalog's documents. Frozen: a change is a copy, and becomes true by compare-and-set."""
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from shared.events import LayerProgress, NodeImage
+from shared.image.recipe import ImageConfig, Recipe
+from shared.models import (
+    Bytes,
+    Digest,
+    ImageId,
+    Instant,
+    JobId,
+    NodeName,
+    Sha256,
+    SystemName,
+    Tolerant,
+    utcnow,
+)
+from shared.states import State
+
+ImageType = Literal["docker"]
+
+
+class Record(Tolerant):
+    """One document. `version` counts its changes; `due_at` asks the sweep to look at it."""
+
+    collection: ClassVar[str]
+    indexes: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Top-level fields that `find` filters by, beside the key."""
+
+    key: Annotated[str, Field(max_length=1024)]
+    version: int = 0
+    due_at: Instant | None = None
+    updated_at: Instant = Field(default_factory=utcnow)
+
+    def but(self, **changes: object) -> Self:
+        """A validated copy with other values."""
+        return type(self).model_validate({**dict(self), **changes, "updated_at": utcnow()})
+
+
+class Failure(Tolerant):
+    """Why a pull or a staging ended badly."""
+
+    code: str
+    message: str
+
+
+class Progress(Tolerant):
+    """How far the running attempt is, as its worker last said."""
+
+    stage: State
+    done: Bytes = 0
+    total: Bytes = 0
+    rate: float = 0.0
+    layers: tuple[LayerProgress, ...] = ()
+
+
+class PlacedImage(Tolerant):
+    """The image that a reference stands for now: usable, whatever a newer pull is doing."""
+
+    image_id: ImageId
+    manifest_digest: Digest
+    sha256: Sha256
+    size: Bytes
+    inodes: Bytes
+    config: ImageConfig
+    layers: tuple[Digest, ...]
+    ready_at: Instant
+
+
+class ImageRecord(Record):
+    """One system, type and reference: the state of its latest pull, and the image it stands for.
+
+    `attempt` only grows; events of an older attempt change nothing. `tries` counts the attempts
+    of the present pull, `pull_id` names the pull in every log line and event.
+    """
+
+    collection = "images"
+    indexes = (("system", "state"), ("pull_id",), ("image_id",))
+
+    system: SystemName
+    itype: ImageType = "docker"
+    reference: str
+    state: State
+    attempt: int
+    tries: int
+    pull_id: str
+    requested_at: Instant
+    requested_by: str
+    last_pull: Instant
+    progress: Progress | None = None
+    failure: Failure | None = None
+    recipe: Recipe | None = None
+    """The recipe that is being placed; kept only while TRANSFER may have to be repeated."""
+    image_id: ImageId | None = None
+    current: PlacedImage | None = None
+
+
+class StagingState(StrEnum):
+    """Where one node is with one job's images."""
+
+    PENDING = "PENDING"
+    STAGED = "STAGED"
+    FAILED = "FAILED"
+
+
+class JobRecord(Record):
+    """One job that the scheduler announced."""
+
+    collection = "jobs"
+    indexes = (("system",),)
+
+    job_id: JobId
+    system: SystemName
+    images: tuple[NodeImage, ...]
+    nodes: tuple[NodeName, ...]
+    announced_by: str
+    announced_at: Instant
+    released_at: Instant | None = None
+
+
+class StagingRecord(Record):
+    """One node of one job; a document of its own, so that ten thousand nodes never contend."""
+
+    collection = "stagings"
+    indexes = (("job_id", "state"),)
+
+    job_id: JobId
+    node: NodeName
+    state: StagingState
+    failure: Failure | None = None
+    seconds: float | None = None
+
+
+class NodeRecord(Record):
+    """One node's agent, as it last described itself."""
+
+    collection = "nodes"
+    indexes = (("system",),)
+
+    node: NodeName
+    system: SystemName
+    kernel: str
+    mounter: str
+    codecs: tuple[str, ...]
+    mounts: Bytes
+    seen_at: Instant
+
+
+def image_key(system: str, itype: str, reference: str) -> str:
+    return f"{system}/{itype}/{reference}"
+
+
+def staging_key(job_id: str, node: str) -> str:
+    return f"{job_id}/{node}"
