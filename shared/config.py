@@ -1,0 +1,252 @@
+"""The site's settings: one YAML or TOML file for all services, overridden by the environment.
+
+`DRAY_BUS__URL` overrides `bus.url`, and so on. Every mistake is reported by the name of its key,
+all at once. Without a file the settings describe one machine: embedded bus, SQLite, one system.
+"""
+
+import os
+import platform
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from shared.errors import ConfigError
+from shared.image.recipe import PackOptions
+from shared.models import NodeName, Strict, SystemName
+
+CONFIG_FILE_VARIABLE = "DRAY_CONFIG"
+Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
+Platform = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$")]
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
+
+
+def this_platform() -> str:
+    return f"linux/{_MACHINES.get(platform.machine(), platform.machine())}"
+
+
+def _listen_address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        message = "write HOST:PORT, for example 127.0.0.1:7600 or [::1]:7600"
+        raise ValueError(message)
+    return value
+
+
+Listen = Annotated[str, AfterValidator(_listen_address)]
+
+
+class SystemSettings(Strict):
+    """One cluster: where its images are placed, and how they are made."""
+
+    image_dir: Path
+    platform: Platform = Field(default_factory=this_platform)
+    pack: PackOptions = PackOptions()
+
+
+class RegistrySettings(Strict):
+    """One registry, by host[:port] as references write it: how to reach it and as whom."""
+
+    insecure: bool = False
+    """Plain HTTP. Loopback addresses are taken as plain HTTP without being asked."""
+    ca_file: Path | None = None
+    username: str | None = None
+    password_file: Path | None = None
+
+
+class BusSettings(Strict):
+    """`embedded:` for one process; `amqp://` or `amqps://` for RabbitMQ."""
+
+    url: SecretStr = SecretStr("embedded:")
+    publish_timeout: Seconds = 10.0
+
+
+class CatalogSettings(Strict):
+    """`sqlite:` (in data_dir), `sqlite:///path`, or `mongodb://…`."""
+
+    url: SecretStr = SecretStr("sqlite:")
+    timeout: Seconds = 10.0
+
+
+class PullSettings(Strict):
+    """The state machine's clocks."""
+
+    lease: Seconds = 60.0
+    """A worker that said nothing for so long is taken as dead; its pull is tried again."""
+    queue_timeout: Seconds = 3600.0
+    """How long a pull may wait for a converter before it fails and says so."""
+    max_tries: Annotated[int, Field(ge=1, le=100)] = 3
+    sweep_interval: Seconds = 5.0
+
+
+class GatewaySettings(Strict):
+    """The REST API and the dashboard."""
+
+    listen: Listen = "127.0.0.1:7600"
+    request_timeout: Seconds = 30.0
+    max_body_bytes: Annotated[int, Field(ge=1024, le=64 << 20)] = 1 << 20
+
+
+class ConverterSettings(Strict):
+    """How much of a machine a converter may use."""
+
+    listen: Listen = "127.0.0.1:7601"
+    slots: Annotated[int, Field(ge=1, le=256)] = 2
+    check_slots: Annotated[int, Field(ge=1, le=1024)] = 16
+    parallel_layers: Annotated[int, Field(ge=1, le=64)] = 3
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Compression threads per layer; 0 takes one per core."""
+    pull_timeout: Seconds = 4 * 3600.0
+    max_layer_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 40
+
+
+class DistributorSettings(Strict):
+    """Which systems this distributor serves; none named means all."""
+
+    listen: Listen = "127.0.0.1:7602"
+    systems: tuple[SystemName, ...] = ()
+    slots: Annotated[int, Field(ge=1, le=256)] = 2
+    placement_timeout: Seconds = 3600.0
+
+
+class AgentSettings(Strict):
+    """One compute node."""
+
+    listen: Listen = "127.0.0.1:7603"
+    node: NodeName = Field(default_factory=socket.gethostname)
+    system: SystemName = "local"
+    run_dir: Path | None = None
+    """Mounts, job state and the local socket; default `agent` in data_dir."""
+    mount: Literal["auto", "loop", "squashfuse", "unpack"] = "auto"
+    stage_timeout: Seconds = 120.0
+    heartbeat: Seconds = 30.0
+
+
+class LogSettings(Strict):
+    """JSON for machines, console for people; `auto` asks whether stderr is a terminal."""
+
+    format: Literal["auto", "json", "console"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(Strict):
+    """Everything a site can set."""
+
+    data_dir: Path = Path("/var/lib/dray")
+    store_dir: Path | None = None
+    """Packs; shared by converters and distributors. Default `store` in data_dir."""
+    systems: Annotated[dict[SystemName, SystemSettings], Field(min_length=1)]
+    registries: dict[str, RegistrySettings] = Field(default_factory=dict)
+    bus: BusSettings = BusSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    pull: PullSettings = PullSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    converter: ConverterSettings = ConverterSettings()
+    distributor: DistributorSettings = DistributorSettings()
+    agent: AgentSettings = Field(default_factory=AgentSettings)
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_machine(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "systems" not in values:
+            data_dir = Path(values.get("data_dir") or cls.model_fields["data_dir"].default)
+            return {**values, "systems": {"local": {"image_dir": data_dir / "images"}}}
+        return values
+
+    @model_validator(mode="after")
+    def _known_systems(self) -> Self:
+        named = {"agent.system": self.agent.system}
+        named |= {f"distributor.systems.{name}": name for name in self.distributor.systems}
+        if "agent" not in self.model_fields_set:
+            named.pop("agent.system")
+        for key, name in named.items():
+            if name not in self.systems:
+                message = f"{key}: there is no system '{name}' in systems"
+                raise ValueError(message)
+        return self
+
+    @property
+    def store(self) -> Path:
+        return self.store_dir or self.data_dir / "store"
+
+    @property
+    def agent_dir(self) -> Path:
+        return self.agent.run_dir or self.data_dir / "agent"
+
+    @property
+    def catalog_url(self) -> str:
+        url = self.catalog.url.get_secret_value()
+        return f"sqlite:///{self.data_dir}/catalog.db" if url == "sqlite:" else url
+
+
+class _Environment(Settings, BaseSettings):
+    """The same fields, for the reader of environment variables."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+
+def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Read the file (or the one that DRAY_CONFIG names), the environment, then `overrides`."""
+    if path is None and (named := os.environ.get(CONFIG_FILE_VARIABLE)):
+        path = Path(named)
+    content = _read_file(path) if path else {}
+    environment = EnvSettingsSource(
+        _Environment, env_prefix="DRAY_", env_nested_delimiter="__", env_ignore_empty=True
+    )
+    try:
+        return Settings.model_validate(_merge(_merge(content, environment()), overrides or {}))
+    except ValidationError as exc:
+        raise ConfigError(_explain(exc, path)) from exc
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        inner = merged.get(key)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            value = _merge(inner, value)  # noqa: PLW2901
+        merged[key] = value
+    return merged
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as exc:
+        raise ConfigError(f"cannot read the settings file {path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path} is not UTF-8 text") from exc
+    try:
+        content = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except (tomllib.TOMLDecodeError, yaml.YAMLError) as exc:
+        raise ConfigError(f"{path} cannot be parsed: {exc}") from exc
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"{path} must hold a mapping of settings, such as 'data_dir: /srv/dray'")
+    return content
+
+
+def _explain(exc: ValidationError, path: Path | None) -> str:
+    source = str(path) if path else "the environment"
+    lines = [f"the settings from {source} cannot be used:"]
+    for problem in exc.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "there is no such setting"
+        lines.append(f"  {key}: {message}" if key else f"  {message}")
+    return "\n".join(lines)

@@ -1,0 +1,67 @@
+"""Structured logs. One `pull` (or `job`) field follows a piece of work through every service."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from shared.config import LogSettings
+from shared.events import Event
+
+Logger = structlog.typing.FilteringBoundLogger
+
+
+def configure_logging(settings: LogSettings) -> None:
+    """Send our own and every library's log lines to stderr, in one shape."""
+    to_people = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
+    shared_steps: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        if to_people
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[*shared_steps, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared_steps,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.level.upper())
+    # Every request of every probe is no news; aio-pika tells each reconnect attempt at length.
+    for noisy in ("aiohttp.access", "aio_pika", "aiormq", "pymongo"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def name_service(name: str) -> None:
+    """Name the service in every log line of this task and of the tasks that it starts."""
+    structlog.contextvars.bind_contextvars(service=name)
+
+
+def get_logger(name: str) -> Logger:
+    logger: Logger = structlog.get_logger(name)
+    return logger
+
+
+@contextmanager
+def following(event: Event) -> Iterator[None]:
+    """Bind the event's pull or job to every log line of the body."""
+    field = "job" if hasattr(event, "job_id") else "pull"
+    with structlog.contextvars.bound_contextvars(
+        **{field: event.correlation_id}, event_type=event.type
+    ):
+        yield

@@ -1,0 +1,95 @@
+"""Running services: start in order, stop in reverse on SIGTERM or SIGINT, within a deadline."""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from shared.config import Settings, load_settings
+from shared.deadline import Deadline
+from shared.errors import DrayError
+from shared.logging import configure_logging, get_logger, name_service
+from shared.metrics import watch_loop_lag
+from shared.tasks import cancel_all
+
+log = get_logger(__name__)
+
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+
+
+class Service(Protocol):
+    """One of the four services, wired and ready to start."""
+
+    name: str
+
+    async def start(self, deadline: Deadline) -> None: ...
+
+    async def stop(self, deadline: Deadline) -> None:
+        """Finish or hand back what is under way. Called once, also after a failed start."""
+
+
+async def run_services(
+    services: Sequence[Service], started: Callable[[], None] = lambda: None
+) -> None:
+    """Run until a signal asks to stop; `started` is called when all of them are up."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    lag = asyncio.create_task(watch_loop_lag(), name="loop-lag")
+    begun: list[Service] = []
+    try:
+        start_by = Deadline.after(START_SECONDS)
+        for service in services:
+            begun.append(service)
+            # A task of its own: the service's name stays in its own log context.
+            await asyncio.create_task(_start(service, start_by), name=f"start-{service.name}")
+        started()
+        await stopping.wait()
+        log.info("stopping")
+    finally:
+        stop_by = Deadline.after(STOP_SECONDS)
+        for service in reversed(begun):
+            await _stop(service, stop_by)
+        await cancel_all(lag)
+
+
+async def _start(service: Service, deadline: Deadline) -> None:
+    name_service(service.name)
+    await service.start(deadline)
+    log.info("started")
+
+
+async def _stop(service: Service, deadline: Deadline) -> None:
+    try:
+        await service.stop(deadline)
+    except DrayError as exc:
+        log.warning("stop_incomplete", stopped=service.name, code=exc.code, error=exc.message)
+
+
+def main(name: str, build: Callable[[Settings], Service]) -> None:
+    """The body of `python -m services.<name>`."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m services.{name}",
+        description=f"Run Dray's {name} service.",
+        epilog="Every setting can be overridden from the environment, e.g. DRAY_BUS__URL.",
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML or TOML settings (or set DRAY_CONFIG)"
+    )
+    arguments = parser.parse_args()
+    # Jobs of any user read what we place, whatever umask we were started with.
+    os.umask(0o022)
+    try:
+        settings = load_settings(arguments.config)
+        configure_logging(settings.log)
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(run_services([build(settings)]))
+    except DrayError as exc:
+        sys.exit(f"{name}: {exc.message}")
