@@ -66,7 +66,7 @@ class PullRequested(PullEvent):
 
 
 class RefreshRequested(PullEvent):
-    """To a converter: does this reference still point at the manifest that we have?"""
+    """To a converter: does this reference still point to what we have?"""
 
     type: Literal["refresh.requested"] = "refresh.requested"
     reference: ShortText
@@ -95,17 +95,17 @@ class PullProgressed(PullEvent):
 
 
 class ImageUnchanged(PullEvent):
-    """From a converter: the manifest has the digest that the catalog knows."""
+    """From a converter: the reference points to the digest that the catalog knows."""
 
     type: Literal["image.unchanged"] = "image.unchanged"
-    manifest_digest: Digest
+    reference_digest: Digest
 
 
 class ImageChanged(PullEvent):
-    """From a converter: the reference has moved to another manifest."""
+    """From a converter: the reference points elsewhere now."""
 
     type: Literal["image.changed"] = "image.changed"
-    manifest_digest: Digest
+    reference_digest: Digest
 
 
 class ImageConverted(PullEvent):

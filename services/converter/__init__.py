@@ -1,0 +1,1 @@
+"""The converter: registry → layers → packs → recipe, without unpacking anything to disk."""

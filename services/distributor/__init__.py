@@ -1,0 +1,1 @@
+"""The distributor: places images on each system's shared file system."""

@@ -62,6 +62,7 @@ class PlacedImage(Tolerant):
     """The image that a reference stands for now: usable, whatever a newer pull is doing."""
 
     image_id: ImageId
+    reference_digest: Digest
     manifest_digest: Digest
     sha256: Sha256
     size: Bytes
@@ -130,6 +131,9 @@ class StagingRecord(Record):
 
     job_id: JobId
     node: NodeName
+    announced_at: Instant
+    """The announcement that it belongs to: schedulers use job ids again."""
+    released: bool = False
     state: StagingState
     failure: Failure | None = None
     seconds: float | None = None

@@ -1,0 +1,92 @@
+"""One layer from the registry's wire into a pack of the store.
+
+The network is read on the event loop; hashing, inflating and compressing happen in threads that
+take the bytes from a bounded feed. Whoever leaves here has no thread running on behind it.
+"""
+
+import asyncio
+import threading
+from concurrent.futures import Executor
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.converter.packing.feed import Feed, FeedClosedError
+from services.converter.packing.limits import Limits
+from services.converter.packing.pack_layer import pack_layer
+from services.converter.packing.stream import LayerDigests
+from services.converter.registry.client import RegistryClient, ResolvedLayer
+from shared.deadline import Deadline
+from shared.image.pack import pack_key
+from shared.image.recipe import PackKey, PackOptions
+from shared.image.store import PackStore
+from shared.progress import Part
+from shared.reference import ImageReference
+
+
+@dataclass(frozen=True, slots=True)
+class LayerOrder:
+    """One layer that somebody wants packed: from where, how, and by when."""
+
+    client: RegistryClient
+    reference: ImageReference
+    layer: ResolvedLayer
+    options: PackOptions
+    part: Part
+    deadline: Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPacker:
+    """Makes packs, each once, however many pulls want it at the same time."""
+
+    store: PackStore
+    executor: Executor
+    threads: int
+    limits: Limits
+
+    async def pack(self, order: LayerOrder) -> PackKey:
+        key = pack_key(order.layer.diff_id, order.options)
+        async with self.store.building(key, order.deadline) as path:
+            if path is None:
+                order.part.cached = True
+                order.part.done = order.part.total
+            else:
+                await self._stream(order, path)
+        return key
+
+    async def _stream(self, order: LayerOrder, path: Path) -> None:
+        layer, part, deadline = order.layer, order.part, order.deadline
+        feed = Feed()
+        cancelled = threading.Event()
+
+        def work() -> None:
+            pack_layer(
+                feed,
+                expected=LayerDigests(blob=layer.digest, diff_id=layer.diff_id, size=layer.size),
+                options=order.options,
+                out_path=path,
+                threads=self.threads,
+                limits=self.limits,
+                on_progress=lambda done: setattr(part, "done", done),
+                cancelled=cancelled,
+            )
+
+        packing = asyncio.get_running_loop().run_in_executor(self.executor, work)
+        try:
+            try:
+                async with aclosing(
+                    order.client.stream_blob(order.reference, layer, deadline)
+                ) as blob:
+                    async for chunk in blob:
+                        await feed.write(chunk)
+                await feed.finish()
+            except FeedClosedError:
+                pass  # the packer gave up first: its own error, below, says why
+            async with deadline.bound(f"packing layer {layer.digest}"):
+                await asyncio.shield(packing)
+        except BaseException as exc:
+            cancelled.set()
+            feed.fail(exc)
+            await asyncio.wait([packing])
+            raise

@@ -1,0 +1,191 @@
+"""Pulls and freshness checks: the converter's two kinds of work."""
+
+import asyncio
+
+from services.converter.layers import LayerOrder, LayerPacker
+from services.converter.registries import Registries
+from services.converter.registry.client import ResolvedImage, ResolvedLayer
+from services.converter.registry.platforms import parse_platform
+from shared.bus.interface import Bus
+from shared.config import Settings
+from shared.deadline import Deadline
+from shared.errors import DrayError
+from shared.events import (
+    Event,
+    ImageChanged,
+    ImageConverted,
+    ImageUnchanged,
+    PullEvent,
+    PullFailed,
+    PullRequested,
+    RefreshRequested,
+)
+from shared.image.codecs import block_codec
+from shared.image.pack import read_index
+from shared.image.plan import plan_image
+from shared.image.recipe import PackKey, PackOptions, Recipe
+from shared.image.store import PackStore
+from shared.logging import get_logger
+from shared.progress import Part, ProgressReporter
+from shared.reference import parse_reference
+from shared.states import State
+
+log = get_logger(__name__)
+
+CHECK_SECONDS = 60.0
+
+
+class Pulls:
+    """Turns references into recipes, one attempt at a time for each."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        bus: Bus,
+        registries: Registries,
+        packer: LayerPacker,
+        store: PackStore,
+    ) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._registries = registries
+        self._packer = packer
+        self._store = store
+        self._active: set[tuple[str, int]] = set()
+
+    async def on_requested(self, event: PullRequested) -> None:
+        attempt = (event.key, event.attempt)
+        if attempt in self._active:
+            log.info("pull_already_here")
+            return
+        self._active.add(attempt)
+        try:
+            reporter = ProgressReporter(
+                self._bus,
+                event,
+                lease=self._settings.pull.lease,
+                timeout=self._settings.bus.publish_timeout,
+            )
+            async with reporter.running():
+                outcome = await self._outcome(event, reporter)
+            await self._publish(outcome)
+        finally:
+            self._active.discard(attempt)
+
+    async def on_refresh(self, event: RefreshRequested) -> None:
+        try:
+            reference = parse_reference(event.reference)
+            client = await self._registries.client(reference.registry)
+            digest = await client.head_digest(reference, Deadline.after(CHECK_SECONDS))
+        except DrayError as exc:
+            await self._publish(_failure(event, exc))
+            return
+        kind = ImageUnchanged if digest == event.known_digest else ImageChanged
+        await self._publish(
+            kind(
+                correlation_id=event.correlation_id,
+                causation_id=event.id,
+                key=event.key,
+                attempt=event.attempt,
+                reference_digest=digest,
+            )
+        )
+
+    async def _outcome(self, event: PullRequested, reporter: ProgressReporter) -> Event:
+        deadline = Deadline.after(self._settings.converter.pull_timeout)
+        try:
+            recipe = await self._convert(event, reporter, deadline)
+        except* DrayError as group:
+            failure = _first(group)
+            log.warning("pull_failed", code=failure.code, error=failure.message)
+            outcome: Event = _failure(event, failure)
+        except* Exception:
+            # A fault of ours would come again at every redelivery: better the user hears now.
+            log.exception("pull_failed")
+            message = (
+                "the converter met an error of its own; tell the operator to look at its log "
+                f"for pull {event.correlation_id}"
+            )
+            outcome = _failure(event, DrayError(message))
+        else:
+            outcome = ImageConverted(
+                correlation_id=event.correlation_id,
+                causation_id=event.id,
+                key=event.key,
+                attempt=event.attempt,
+                recipe=recipe,
+            )
+        return outcome
+
+    async def _convert(
+        self, event: PullRequested, reporter: ProgressReporter, deadline: Deadline
+    ) -> Recipe:
+        reference = parse_reference(event.reference)
+        client = await self._registries.client(reference.registry)
+        image = await client.resolve(reference, parse_platform(event.platform), deadline)
+        # A layer may occur twice in an image; it is fetched once.
+        unique = {layer.digest: layer for layer in image.layers}
+        parts = {digest: Part(total=layer.size) for digest, layer in unique.items()}
+        reporter.expect(parts)
+        slots = asyncio.Semaphore(self._settings.converter.parallel_layers)
+
+        async def one(layer: ResolvedLayer) -> PackKey:
+            async with slots:
+                return await self._packer.pack(
+                    LayerOrder(
+                        client=client,
+                        reference=reference,
+                        layer=layer,
+                        options=event.options,
+                        part=parts[layer.digest],
+                        deadline=deadline,
+                    )
+                )
+
+        async with asyncio.TaskGroup() as group:
+            tasks = {digest: group.create_task(one(layer)) for digest, layer in unique.items()}
+        keys = [tasks[layer.digest].result() for layer in image.layers]
+        reused = sum(part.cached for part in parts.values())
+        log.info("layers_packed", layers=len(parts), reused=reused)
+        reporter.enter(State.CONVERSION)
+        async with deadline.bound("making the image's tables"):
+            return await asyncio.to_thread(_plan, self._store, keys, image, event.options)
+
+    async def _publish(self, event: Event) -> None:
+        await self._bus.publish(event, Deadline.after(self._settings.bus.publish_timeout))
+
+
+def _plan(
+    store: PackStore, keys: list[PackKey], image: ResolvedImage, options: PackOptions
+) -> Recipe:
+    recipe, tables = plan_image(
+        [(key, read_index(store.pack_path(key), key)) for key in keys],
+        image_id=image.config_digest.removeprefix("sha256:"),
+        options=options,
+        config=image.config,
+        source=image.source,
+        codec=block_codec(options.compression, options.level),
+    )
+    store.put_tables(tables)
+    return recipe
+
+
+def _failure(event: PullEvent, error: DrayError) -> PullFailed:
+    return PullFailed(
+        correlation_id=event.correlation_id,
+        causation_id=event.id,
+        key=event.key,
+        attempt=event.attempt,
+        code=error.code,
+        message=error.message[:4000],
+        retryable=error.retryable,
+    )
+
+
+def _first(group: BaseExceptionGroup[DrayError]) -> DrayError:
+    """The first error: what the sibling layers met when they were cancelled is no news."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, DrayError)
+    return error

@@ -1,0 +1,63 @@
+"""Which registry a reference means, and as whom this site speaks to it."""
+
+import asyncio
+import ipaddress
+from collections.abc import Mapping
+
+import aiohttp
+
+from services.converter.registry.client import RegistryClient
+from services.converter.registry.endpoint import (
+    Credentials,
+    RegistryEndpoint,
+    registry_endpoint,
+)
+from shared.config import RegistrySettings
+from shared.errors import ConfigError
+
+_BY_DEFAULT = RegistrySettings()
+
+
+class Registries:
+    """Clients for registries, by the name that references use."""
+
+    def __init__(self, http: aiohttp.ClientSession, known: Mapping[str, RegistrySettings]) -> None:
+        self._http = http
+        self._known = known
+
+    async def client(self, registry: str) -> RegistryClient:
+        settings = self._known.get(registry, _BY_DEFAULT)
+        endpoint = await asyncio.to_thread(_endpoint, registry, settings)
+        return RegistryClient(self._http, endpoint)
+
+
+def _endpoint(registry: str, settings: RegistrySettings) -> RegistryEndpoint:
+    return registry_endpoint(
+        registry,
+        insecure=settings.insecure or _is_loopback(registry),
+        ca_file=settings.ca_file,
+        credentials=_credentials(registry, settings),
+    )
+
+
+def _credentials(registry: str, settings: RegistrySettings) -> Credentials | None:
+    if settings.username is None or settings.password_file is None:
+        return None
+    try:
+        password = settings.password_file.read_text(encoding="utf-8").rstrip("\n")
+    except OSError as exc:
+        raise ConfigError(
+            f"registries.{registry}.password_file cannot be read: {exc.strerror}"
+        ) from exc
+    return Credentials(username=settings.username, password=password)
+
+
+def _is_loopback(registry: str) -> bool:
+    """Docker's rule: a registry on this very machine speaks plain HTTP."""
+    host = registry.rpartition(":")[0] if registry.rpartition(":")[2].isdigit() else registry
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

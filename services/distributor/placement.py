@@ -1,0 +1,163 @@
+"""Placement: weave a recipe into a system's image directory, verify it, and only then name it.
+
+The sidecars come first and the image last, so that whoever sees the image finds all of it. An
+image that stands there already, and is what the recipe says, is left alone.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.distributor.sidecars import write_sidecars
+from shared.bus.interface import Bus
+from shared.config import Settings, SystemSettings
+from shared.deadline import Deadline
+from shared.errors import DrayError, UnknownSystemError
+from shared.events import Event, ImagePlaced, PlacementRequested, PullFailed
+from shared.image.errors import ImageCorruptError
+from shared.image.files import publishing
+from shared.image.recipe import Recipe
+from shared.image.verify import verify_image
+from shared.image.weave import Regions, weave
+from shared.logging import get_logger
+from shared.models import Sha256
+from shared.progress import Part, ProgressReporter
+from shared.states import State
+
+log = get_logger(__name__)
+
+
+class PlacementError(DrayError):
+    """The system's file system did not take the image."""
+
+    code = "placement_failed"
+
+
+class Placements:
+    """Places images on the systems that this distributor serves."""
+
+    def __init__(self, settings: Settings, bus: Bus, store: Regions) -> None:
+        self._settings = settings
+        self._systems: Mapping[str, SystemSettings] = settings.systems
+        self._bus = bus
+        self._store = store
+        self._active: set[tuple[str, int]] = set()
+
+    async def on_requested(self, event: PlacementRequested) -> None:
+        attempt = (event.key, event.attempt)
+        if attempt in self._active:
+            log.info("placement_already_here")
+            return
+        self._active.add(attempt)
+        try:
+            await self._bus.publish(
+                await self._outcome(event), Deadline.after(self._settings.bus.publish_timeout)
+            )
+        finally:
+            self._active.discard(attempt)
+
+    async def _outcome(self, event: PlacementRequested) -> Event:
+        try:
+            sha256 = await self._place(event)
+        except DrayError as exc:
+            log.warning("placement_failed", code=exc.code, error=exc.message)
+            return PullFailed(
+                correlation_id=event.correlation_id,
+                causation_id=event.id,
+                key=event.key,
+                attempt=event.attempt,
+                code=exc.code,
+                message=exc.message[:4000],
+                retryable=exc.retryable,
+            )
+        return ImagePlaced(
+            correlation_id=event.correlation_id,
+            causation_id=event.id,
+            key=event.key,
+            attempt=event.attempt,
+            system=event.system,
+            image_id=event.recipe.image_id,
+            sha256=sha256,
+            size=event.recipe.size,
+        )
+
+    async def _place(self, event: PlacementRequested) -> Sha256:
+        system = self._systems.get(event.system)
+        if system is None:
+            raise UnknownSystemError(
+                f"the distributor has no system '{event.system}' in its settings"
+            )
+        whole = Part(total=event.recipe.size)
+        reporter = ProgressReporter(
+            self._bus,
+            event,
+            lease=self._settings.pull.lease,
+            timeout=self._settings.bus.publish_timeout,
+        )
+        reporter.enter(State.TRANSFER, whole)
+        deadline = Deadline.after(self._settings.distributor.placement_timeout)
+        async with reporter.running():
+            return await self._in_thread(event.recipe, system.image_dir, whole, deadline)
+
+    async def _in_thread(
+        self, recipe: Recipe, directory: Path, whole: Part, deadline: Deadline
+    ) -> Sha256:
+        cancelled = threading.Event()
+        working = asyncio.ensure_future(
+            asyncio.to_thread(place_image, recipe, self._store, directory, whole, cancelled)
+        )
+        try:
+            async with deadline.bound(f"placing image {recipe.image_id}"):
+                return await asyncio.shield(working)
+        except BaseException:
+            cancelled.set()
+            await asyncio.wait([working])
+            raise
+
+
+def place_image(
+    recipe: Recipe, store: Regions, directory: Path, whole: Part, cancelled: threading.Event
+) -> Sha256:
+    """Have the image under its final name, whole and durable; returns its sha256. Blocks."""
+    final = directory / f"{recipe.image_id}.squashfs"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        standing = _standing(final, recipe)
+        if standing is not None:
+            whole.done = whole.total
+            return standing
+        with publishing(final) as file:
+            weave(
+                recipe,
+                store,
+                file.fileno(),
+                on_progress=lambda done: setattr(whole, "done", done),
+                cancelled=cancelled,
+            )
+            os.fsync(file.fileno())
+            # Read back what the storage has, not what memory still holds of our own writing.
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            sha256 = verify_image(Path(file.name), recipe)
+            write_sidecars(final, recipe, sha256)
+            os.fchmod(file.fileno(), 0o644)
+    except OSError as exc:
+        raise PlacementError(
+            f"image {recipe.image_id} ({recipe.size} bytes) could not be written to "
+            f"{exc.filename or directory}: {exc.strerror}; the operator must look at that file "
+            "system's space, quota and permissions"
+        ) from exc
+    return sha256
+
+
+def _standing(final: Path, recipe: Recipe) -> Sha256 | None:
+    """The sha256 of what is there already, if it is this very image with its sidecars."""
+    sidecars = (final.with_suffix(".meta"), final.with_suffix(".json"))
+    if not all(path.is_file() for path in (final, *sidecars)):
+        return None
+    try:
+        return verify_image(final, recipe)
+    except ImageCorruptError as exc:
+        log.warning("image_placed_again", image=recipe.image_id, error=exc.message)
+        return None

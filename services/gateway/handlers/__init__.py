@@ -1,0 +1,1 @@
+"""HTTP handlers: they read a request, call the logic and shape the answer; nothing else."""

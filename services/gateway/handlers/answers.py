@@ -1,0 +1,110 @@
+"""How every v1 answer is shaped: models as JSON, errors as problem details (RFC 9457)."""
+
+from http import HTTPStatus
+from typing import TypeVar
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from pydantic import BaseModel, ValidationError
+
+from shared.api import Problem
+from shared.deadline import Deadline
+from shared.errors import DrayError, InvalidInputError
+from shared.logging import get_logger
+
+log = get_logger(__name__)
+
+STREAM_ROUTE = "stream"
+"""The name of routes whose answer has no end to wait for; they bound themselves."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def answer(
+    model: BaseModel, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    return web.Response(
+        body=model.model_dump_json().encode(),
+        status=status,
+        headers=headers,
+        content_type="application/json",
+    )
+
+
+async def read_body(request: web.Request, model: type[M]) -> M:
+    """The request's body as `model`; what is wrong with it is named field by field."""
+    body = await request.read()
+    try:
+        return model.model_validate_json(body or b"{}")
+    except ValidationError as exc:
+        raise _invalid(exc) from exc
+
+
+def read_query(request: web.Request, model: type[M]) -> M:
+    try:
+        return model.model_validate(dict(request.query))
+    except ValidationError as exc:
+        raise _invalid(exc) from exc
+
+
+def _invalid(exc: ValidationError) -> InvalidInputError:
+    problems = [
+        f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {problem['msg']}"
+        for problem in exc.errors(include_url=False, include_input=False)
+    ]
+    return InvalidInputError("; ".join(problems[:10]))
+
+
+def error_middleware(timeout: float) -> Middleware:
+    """Turn every error into a problem that says what to do, and bound every request's time."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            if request.match_info.route.name == STREAM_ROUTE:
+                return await handler(request)
+            async with Deadline.after(timeout).bound(f"answering {request.method} {request.path}"):
+                return await handler(request)
+        except DrayError as exc:
+            if exc.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                log.warning("request_failed", path=request.path, code=exc.code, error=exc.message)
+            return _problem(request, exc.status, exc.code, exc.message)
+        except web.HTTPException as exc:
+            if exc.status < HTTPStatus.BAD_REQUEST:
+                raise
+            return _problem(request, exc.status, _code_of(exc.status), _advice(request, exc))
+        except Exception:
+            log.exception("request_failed", path=request.path)
+            message = "an error of ours; the gateway's log tells more under this path and time"
+            return _problem(request, 500, "internal_error", message)
+
+    return middleware
+
+
+def _problem(request: web.Request, status: int, code: str, detail: str) -> web.Response:
+    problem = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        instance=request.path,
+    )
+    return web.Response(
+        body=problem.model_dump_json().encode(),
+        status=status,
+        content_type="application/problem+json",
+    )
+
+
+def _code_of(status: int) -> str:
+    return HTTPStatus(status).phrase.lower().replace(" ", "_")
+
+
+def _advice(request: web.Request, exc: web.HTTPException) -> str:
+    if isinstance(exc, web.HTTPNotFound):
+        return f"there is nothing at {request.path}; the API is under /api/v1"
+    if isinstance(exc, web.HTTPMethodNotAllowed):
+        return f"{request.method} is not allowed here; try {', '.join(sorted(exc.allowed_methods))}"
+    if isinstance(exc, web.HTTPRequestEntityTooLarge):
+        return "the body is larger than gateway.max_body_bytes allows"
+    return exc.reason

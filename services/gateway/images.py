@@ -1,0 +1,65 @@
+"""Images that are READY: lookup and listing."""
+
+import re
+from collections.abc import Sequence
+
+from services.gateway.transitions import PullTarget
+from shared.catalog.interface import Catalog
+from shared.catalog.records import ImageRecord
+from shared.errors import NotFoundError
+
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+class Images:
+    """What a reference or an id stands for now."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def lookup(self, target: PullTarget) -> ImageRecord:
+        """The record of a usable image, also while a newer pull of it is under way."""
+        record = await self._catalog.images.get(target.key)
+        if record is None or record.current is None:
+            raise NotFoundError(
+                f"{target.reference} is not READY on {target.system}"
+                f"{_standing(record)}; pull it first: dray pull {target.reference}"
+            )
+        return record
+
+    async def by_id(self, system: str, image_id: str) -> ImageRecord:
+        found = await self._catalog.images.find({"image_id": image_id}, limit=100)
+        for record in found:
+            if record.system == system and record.current is not None:
+                return record
+        raise NotFoundError(f"there is no READY image with the id {image_id} on {system}")
+
+    async def page(
+        self, systems: Sequence[str], after: str | None, limit: int
+    ) -> tuple[list[ImageRecord], str | None]:
+        """Usable images in the order of their keys, and where the next page begins."""
+        where = {"system": list(systems)}
+        ready: list[ImageRecord] = []
+        while len(ready) < limit:
+            found = await self._catalog.images.find(where, after=after, limit=limit)
+            for record in found:
+                after = record.key
+                if record.current is not None:
+                    ready.append(record)
+                    if len(ready) == limit:
+                        return ready, after
+            if len(found) < limit:
+                return ready, None
+        return ready, after
+
+
+def is_image_id(text: str) -> bool:
+    return _ID.fullmatch(text) is not None
+
+
+def _standing(record: ImageRecord | None) -> str:
+    if record is None:
+        return ""
+    if record.failure is not None:
+        return f" (its last pull failed: {record.failure.message})"
+    return f" (its pull is in state {record.state})"

@@ -1,0 +1,222 @@
+"""Jobs: what the scheduler announces, carried to the agents of the job's nodes and back.
+
+Each node of a job is a document of its own. A job whose fan-out is not known to be complete has
+a `due_at`, so that a crash half-way through ten thousand nodes is finished by the sweep.
+"""
+
+from datetime import timedelta
+
+from services.gateway.images import Images, is_image_id
+from services.gateway.pulls import Pulls
+from shared.api import JobRequest
+from shared.catalog.interface import Catalog, Change
+from shared.catalog.records import (
+    Failure,
+    JobRecord,
+    NodeRecord,
+    StagingRecord,
+    StagingState,
+    staging_key,
+)
+from shared.deadline import Deadline
+from shared.errors import ConflictError, NotFoundError
+from shared.events import (
+    Event,
+    JobAllocated,
+    JobReleased,
+    NodeFailed,
+    NodeHeartbeat,
+    NodeImage,
+    NodeStaged,
+)
+from shared.logging import get_logger
+from shared.models import utcnow
+
+log = get_logger(__name__)
+
+FAN_OUT_SECONDS = 10.0
+
+
+class Jobs:
+    """The jobs of one site."""
+
+    def __init__(self, catalog: Catalog, images: Images, pulls: Pulls, timeout: float) -> None:
+        self._catalog = catalog
+        self._images = images
+        self._pulls = pulls
+        self._timeout = timeout
+
+    async def announce(self, request: JobRequest, user: str) -> JobRecord:
+        """Record a job and wake its nodes. Announcing it again changes nothing."""
+        target = self._pulls.target(request.system, "docker", "scratch")
+        images = tuple([await self._node_image(target.system, name) for name in request.images])
+        wanted = JobRecord(
+            key=request.job_id,
+            job_id=request.job_id,
+            system=target.system,
+            images=images,
+            nodes=tuple(dict.fromkeys(request.nodes)),
+            announced_by=user,
+            announced_at=utcnow(),
+            due_at=utcnow() + timedelta(seconds=FAN_OUT_SECONDS),
+        )
+
+        def store(found: JobRecord | None) -> Change[JobRecord] | None:
+            if found is None:
+                return Change(wanted)
+            if found.released_at is not None:  # the scheduler has come round to this id again
+                return Change(wanted.but(version=found.version))
+            return None
+
+        record = await self._catalog.jobs.change(request.job_id, store, self._deadline())
+        if record is None or (record.images, record.nodes) != (wanted.images, wanted.nodes):
+            raise ConflictError(
+                f"job {request.job_id} is already announced with other images or nodes; "
+                "release it first"
+            )
+        await self.fan_out(record)
+        return record
+
+    async def release(self, job_id: str) -> JobRecord:
+        """The job has ended: its nodes give the mounts back."""
+        now = utcnow()
+
+        def mark(found: JobRecord | None) -> Change[JobRecord] | None:
+            if found is None or found.released_at is not None:
+                return None
+            due = now + timedelta(seconds=FAN_OUT_SECONDS)
+            return Change(found.but(released_at=now, due_at=due))
+
+        record = await self._catalog.jobs.change(job_id, mark, self._deadline())
+        if record is None:
+            raise NotFoundError(f"there is no job {job_id}")
+        await self.fan_out(record)
+        return record
+
+    async def get(self, job_id: str) -> tuple[JobRecord, list[StagingRecord]]:
+        record = await self._catalog.jobs.get(job_id)
+        if record is None:
+            raise NotFoundError(f"there is no job {job_id}; announce it with POST /api/v1/jobs")
+        where = {"job_id": job_id, "state": [state.value for state in StagingState]}
+        return record, await self._catalog.stagings.find(where, limit=len(record.nodes))
+
+    async def fan_out(self, job: JobRecord) -> None:
+        """Tell every node that was not told yet; safe to repeat."""
+        for node in job.nodes:
+            await self._tell(job, node)
+
+        def complete(found: JobRecord | None) -> Change[JobRecord] | None:
+            if found is None or found.due_at is None or found.released_at != job.released_at:
+                return None
+            return Change(found.but(due_at=None))
+
+        await self._catalog.jobs.change(job.key, complete, self._deadline())
+
+    async def overdue(self, limit: int) -> int:
+        late = await self._catalog.jobs.due(utcnow(), limit)
+        for job in late:
+            await self.fan_out(job)
+        return len(late)
+
+    async def nodes(self, limit: int) -> list[NodeRecord]:
+        return await self._catalog.nodes.find({}, limit=limit)
+
+    async def on_staged(self, event: NodeStaged) -> None:
+        await self._staging_ended(event, StagingState.STAGED, None, event.seconds)
+
+    async def on_failed(self, event: NodeFailed) -> None:
+        failure = Failure(code=event.code, message=event.message)
+        await self._staging_ended(event, StagingState.FAILED, failure, None)
+
+    async def on_heartbeat(self, event: NodeHeartbeat) -> None:
+        def store(found: NodeRecord | None) -> Change[NodeRecord] | None:
+            if found is not None and found.seen_at >= event.time:
+                return None
+            described = NodeRecord(
+                key=event.node,
+                version=found.version if found else 0,
+                node=event.node,
+                system=event.system,
+                kernel=event.kernel,
+                mounter=event.mounter,
+                codecs=event.codecs,
+                mounts=event.mounts,
+                seen_at=event.time,
+            )
+            return Change(described)
+
+        await self._catalog.nodes.change(event.node, store, self._deadline())
+
+    async def no_agent(self, event: Event) -> bool:
+        """An event to a node found no agent's queue: the job must hear of it, not wait for it."""
+        if isinstance(event, JobAllocated):
+            message = (
+                f"no agent of node {event.node} is connected; is dray's node agent running there?"
+            )
+            failed = NodeFailed(
+                correlation_id=event.correlation_id,
+                node=event.node,
+                job_id=event.job_id,
+                code="no_agent",
+                message=message,
+            )
+            await self.on_failed(failed)
+            return True
+        return isinstance(event, JobReleased)
+
+    async def _node_image(self, system: str, name: str) -> NodeImage:
+        if is_image_id(name):
+            record = await self._images.by_id(system, name)
+        else:
+            record = await self._images.lookup(self._pulls.target(system, "docker", name))
+        assert record.current is not None
+        current = record.current
+        return NodeImage(image_id=current.image_id, sha256=current.sha256, size=current.size)
+
+    async def _tell(self, job: JobRecord, node: str) -> None:
+        def allocate(found: StagingRecord | None) -> Change[StagingRecord] | None:
+            if found is not None and found.announced_at == job.announced_at:
+                return None
+            staging = StagingRecord(
+                key=staging_key(job.job_id, node),
+                version=found.version if found else 0,
+                job_id=job.job_id,
+                node=node,
+                announced_at=job.announced_at,
+                state=StagingState.PENDING,
+            )
+            event = JobAllocated(
+                correlation_id=job.job_id,
+                node=node,
+                job_id=job.job_id,
+                system=job.system,
+                images=job.images,
+            )
+            return Change(staging, (event,))
+
+        def release(found: StagingRecord | None) -> Change[StagingRecord] | None:
+            if found is None or found.released or found.announced_at != job.announced_at:
+                return None
+            event = JobReleased(correlation_id=job.job_id, node=node, job_id=job.job_id)
+            return Change(found.but(released=True), (event,))
+
+        step = allocate if job.released_at is None else release
+        await self._catalog.stagings.change(staging_key(job.job_id, node), step, self._deadline())
+
+    async def _staging_ended(
+        self,
+        event: NodeStaged | NodeFailed,
+        state: StagingState,
+        failure: Failure | None,
+        seconds: float | None,
+    ) -> None:
+        def store(found: StagingRecord | None) -> Change[StagingRecord] | None:
+            if found is None or found.state is not StagingState.PENDING:
+                return None
+            return Change(found.but(state=state, failure=failure, seconds=seconds))
+
+        key = staging_key(event.job_id, event.node)
+        await self._catalog.stagings.change(key, store, self._deadline())
+
+    def _deadline(self) -> Deadline:
+        return Deadline.after(self._timeout)

@@ -1,0 +1,102 @@
+"""The relay from the outbox to the bus.
+
+Events of changes that this process made go out at once; a sweep finds those that a crash or an
+outage left behind, whoever stored them. An event is settled only after the bus confirmed it, so
+it may be published twice, and never not at all.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from shared.bus.interface import Bus
+from shared.catalog.interface import Catalog, PendingEvent
+from shared.catalog.records import Record
+from shared.deadline import Deadline
+from shared.errors import DrayError, UndeliverableError
+from shared.events import Event
+from shared.logging import following, get_logger
+from shared.metrics import EVENTS_PUBLISHED
+from shared.models import utcnow
+from shared.tasks import cancel_all, repeat
+
+log = get_logger(__name__)
+
+WORKERS = 8
+BACKLOG = 10_000
+LEFT_BEHIND_SECONDS = 5.0
+BATCH = 500
+
+UndeliverableHandler = Callable[[Event], Awaitable[bool]]
+"""Told of an event that no queue takes; True if that was its end, False to keep trying."""
+
+
+class OutboxRelay:
+    """Publishes what the catalog's outbox holds."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        bus: Bus,
+        publish_timeout: float,
+        on_undeliverable: UndeliverableHandler,
+    ) -> None:
+        self._catalog = catalog
+        self._bus = bus
+        self._timeout = publish_timeout
+        self._on_undeliverable = on_undeliverable
+        self._waiting: asyncio.Queue[PendingEvent] = asyncio.Queue(BACKLOG)
+        self._taken: set[str] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        catalog.listen(self._stored)
+
+    def start(self) -> None:
+        self._tasks = [
+            asyncio.create_task(self._work(), name=f"outbox-{n}") for n in range(WORKERS)
+        ]
+        self._tasks.append(
+            asyncio.create_task(repeat("outbox", LEFT_BEHIND_SECONDS, self._sweep), name="outbox")
+        )
+
+    async def stop(self) -> None:
+        """What is not published yet stays in the outbox for the next start."""
+        await cancel_all(*self._tasks)
+
+    def _stored(self, _record: Record, events: tuple[PendingEvent, ...]) -> None:
+        for event in events:
+            self._take(event)
+
+    def _take(self, pending: PendingEvent) -> None:
+        if pending.event.id in self._taken or self._waiting.full():
+            return  # under way already, or left to the sweep
+        self._taken.add(pending.event.id)
+        self._waiting.put_nowait(pending)
+
+    async def _sweep(self) -> None:
+        before = utcnow() - timedelta(seconds=LEFT_BEHIND_SECONDS)
+        for pending in await self._catalog.pending(before, BATCH):
+            self._take(pending)
+
+    async def _work(self) -> None:
+        while True:
+            pending = await self._waiting.get()
+            try:
+                with following(pending.event):
+                    await self._publish(pending)
+            except DrayError as exc:
+                log.warning("event_kept_in_outbox", code=exc.code, error=exc.message)
+            except Exception:  # a worker must survive what nobody foresaw; the event is kept
+                log.exception("event_kept_in_outbox")
+            finally:
+                self._taken.discard(pending.event.id)
+
+    async def _publish(self, pending: PendingEvent) -> None:
+        try:
+            await self._bus.publish(pending.event, Deadline.after(self._timeout))
+        except UndeliverableError as exc:
+            if not await self._on_undeliverable(pending.event):
+                log.warning("event_kept_in_outbox", code=exc.code, error=exc.message)
+                return
+        else:
+            EVENTS_PUBLISHED.labels(pending.event.type).inc()
+        await self._catalog.settle(pending)

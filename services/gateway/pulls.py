@@ -1,0 +1,139 @@
+"""Pulls: requests of users and events of workers, carried into the catalog."""
+
+from collections.abc import Callable, Sequence
+
+from services.gateway.feed import ChangeFeed
+from services.gateway.transitions import Changed, PullTarget, Transitions
+from shared.catalog.interface import Catalog, Step
+from shared.catalog.records import ImageRecord, ImageType
+from shared.deadline import Deadline
+from shared.errors import InvalidInputError, NotFoundError, UnknownSystemError
+from shared.events import (
+    ImageChanged,
+    ImageConverted,
+    ImagePlaced,
+    ImageUnchanged,
+    PullEvent,
+    PullFailed,
+    PullProgressed,
+)
+from shared.logging import get_logger
+from shared.models import utcnow
+from shared.reference import parse_reference
+from shared.states import IN_FLIGHT, State
+
+log = get_logger(__name__)
+
+REFRESH_ANSWER_SECONDS = 2.0
+
+
+class Pulls:
+    """The pulls of one site."""
+
+    def __init__(
+        self, catalog: Catalog, feed: ChangeFeed, transitions: Transitions, timeout: float
+    ) -> None:
+        self._catalog = catalog
+        self._feed = feed
+        self._transitions = transitions
+        self._timeout = timeout
+
+    def target(self, system: str | None, itype: ImageType, reference: str) -> PullTarget:
+        """Check what a user wrote, and bring it into its one canonical form."""
+        known = self._transitions.systems
+        if system is None:
+            if len(known) != 1:
+                raise InvalidInputError(f"name a system: this site has {', '.join(known)}")
+            system = next(iter(known))
+        if system not in known:
+            raise UnknownSystemError(
+                f"there is no system '{system}' here; this site has {', '.join(known)}"
+            )
+        return PullTarget(system=system, itype=itype, reference=str(parse_reference(reference)))
+
+    async def request(self, target: PullTarget, user: str) -> ImageRecord:
+        """Start a pull, or join the one that is under way."""
+        now = utcnow()
+        record = await self._change(
+            target.key, lambda found: self._transitions.request(found, target, user, now)
+        )
+        if record is None:
+            raise NotFoundError(f"there is no image {target.reference} on {target.system}")
+        log.info("pull_requested", pull=record.pull_id, reference=target.reference, user=user)
+        if record.state.in_flight and record.current is not None:
+            return await self._settled(record, Deadline.after(REFRESH_ANSWER_SECONDS))
+        return record
+
+    async def get(self, pull_id: str) -> ImageRecord:
+        found = await self._catalog.images.find({"pull_id": pull_id}, limit=1)
+        if not found:
+            raise NotFoundError(
+                f"there is no pull {pull_id}; a newer pull of the same image may have taken its "
+                "place: look the image up by its reference"
+            )
+        return found[0]
+
+    async def queue(self, systems: Sequence[str], limit: int) -> list[ImageRecord]:
+        """What is under way and what failed, the newest request first."""
+        states = [state.value for state in (*IN_FLIGHT, State.FAILURE)]
+        where = {"system": list(systems), "state": states}
+        found = await self._catalog.images.find(where, limit=limit)
+        return sorted(found, key=lambda record: record.requested_at, reverse=True)
+
+    async def overdue(self, limit: int) -> int:
+        """Deal with pulls whose lease ran out; how many there were."""
+        now = utcnow()
+        quiet = await self._catalog.images.due(now, limit)
+        for record in quiet:
+            log.warning("pull_gone_quiet", pull=record.pull_id, state=record.state)
+            await self._change(record.key, lambda found: self._transitions.gone_quiet(found, now))
+        return len(quiet)
+
+    async def restart_interrupted(self) -> None:
+        """After the start of a bus that forgets: issue again whatever was in flight."""
+        after: str | None = None
+        states = [state.value for state in IN_FLIGHT]
+        while page := await self._catalog.images.find({"state": states}, after=after, limit=200):
+            for record in page:
+                log.info("pull_resumed", pull=record.pull_id, state=record.state)
+                await self._change(
+                    record.key, lambda found: self._transitions.interrupted(found, utcnow())
+                )
+            after = page[-1].key
+
+    async def on_progressed(self, event: PullProgressed) -> None:
+        await self._apply(event, lambda r: self._transitions.progressed(r, event, utcnow()))
+
+    async def on_unchanged(self, event: ImageUnchanged) -> None:
+        await self._apply(event, lambda r: self._transitions.unchanged(r, event, utcnow()))
+
+    async def on_changed(self, event: ImageChanged) -> None:
+        await self._apply(event, lambda r: self._transitions.changed(r, event, utcnow()))
+
+    async def on_converted(self, event: ImageConverted) -> None:
+        await self._apply(event, lambda r: self._transitions.converted(r, event, utcnow()))
+
+    async def on_placed(self, event: ImagePlaced) -> None:
+        await self._apply(event, lambda r: self._transitions.placed(r, event, utcnow()))
+
+    async def on_failed(self, event: PullFailed) -> None:
+        log.warning("pull_failed", code=event.code, error=event.message)
+        await self._apply(event, lambda r: self._transitions.failed(r, event, utcnow()))
+
+    async def _apply(
+        self, event: PullEvent, transition: Callable[[ImageRecord | None], Changed]
+    ) -> None:
+        record = await self._change(event.key, transition)
+        if record is not None and event.type != "pull.progressed":
+            log.info("pull_state", state=record.state, attempt=record.attempt)
+
+    async def _change(self, key: str, step: Step[ImageRecord]) -> ImageRecord | None:
+        return await self._catalog.images.change(key, step, Deadline.after(self._timeout))
+
+    async def _settled(self, record: ImageRecord, deadline: Deadline) -> ImageRecord:
+        """Wait a moment for a freshness check, so that an unchanged image is answered at once."""
+        latest = record
+        async for latest in self._feed.follow(record.key, deadline):
+            if latest.state is not State.INIT or latest.pull_id != record.pull_id:
+                break
+        return latest

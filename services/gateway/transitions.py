@@ -1,0 +1,274 @@
+"""The state machine of a pull, as pure functions from a record to a change.
+
+Each returns None where the record already says otherwise: a doubled, late or reordered event, or
+one of an older attempt. Nothing here waits, reads a clock of its own or touches a database.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared.catalog.interface import Change
+from shared.catalog.records import (
+    Failure,
+    ImageRecord,
+    ImageType,
+    PlacedImage,
+    Progress,
+    image_key,
+)
+from shared.config import PullSettings, SystemSettings
+from shared.events import (
+    Event,
+    ImageChanged,
+    ImageConverted,
+    ImagePlaced,
+    ImageUnchanged,
+    PlacementRequested,
+    PullEvent,
+    PullFailed,
+    PullProgressed,
+    PullRequested,
+    RefreshRequested,
+    new_id,
+)
+from shared.image.recipe import Recipe
+from shared.states import CONVERTING, State
+
+Changed = Change[ImageRecord] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PullTarget:
+    """What somebody wants: a reference, in its canonical form, on a system."""
+
+    system: str
+    itype: ImageType
+    reference: str
+
+    @property
+    def key(self) -> str:
+        return image_key(self.system, self.itype, self.reference)
+
+
+@dataclass(frozen=True, slots=True)
+class Transitions:
+    """The rules of one site."""
+
+    rules: PullSettings
+    systems: Mapping[str, SystemSettings]
+
+    def request(
+        self, record: ImageRecord | None, target: PullTarget, user: str, now: datetime
+    ) -> Changed:
+        """Somebody asks for an image. A pull that is under way is joined: no change."""
+        if record is not None and record.state.in_flight:
+            return None
+        fresh = ImageRecord(
+            key=target.key,
+            system=target.system,
+            itype=target.itype,
+            reference=target.reference,
+            state=State.INIT,
+            attempt=1,
+            tries=1,
+            pull_id=new_id(),
+            requested_at=now,
+            requested_by=user,
+            last_pull=now,
+            due_at=self._lease(now),
+        )
+        if record is not None:
+            fresh = fresh.but(
+                version=record.version,
+                attempt=record.attempt + 1,
+                image_id=record.image_id,
+                current=record.current,
+            )
+        return Change(fresh, (self._work_request(fresh),))
+
+    def progressed(
+        self, record: ImageRecord | None, event: PullProgressed, now: datetime
+    ) -> Changed:
+        """A worker is alive. State and bytes only move forward; the lease is renewed anyway."""
+        if record is None or not _about(record, event) or not event.stage.in_flight:
+            return None
+        if (event.stage is State.TRANSFER) != (record.state is State.TRANSFER):
+            return None  # entering and leaving TRANSFER is told by other events
+        changes: dict[str, object] = {"due_at": self._lease(now)}
+        seen = record.progress
+        behind = event.stage.rank < record.state.rank or (
+            seen is not None and seen.stage is event.stage and event.done < seen.done
+        )
+        if not behind:
+            changes["state"] = event.stage
+            changes["progress"] = Progress(
+                stage=event.stage,
+                done=event.done,
+                total=event.total,
+                rate=event.rate,
+                layers=event.layers,
+            )
+        return Change(record.but(**changes))
+
+    def unchanged(
+        self, record: ImageRecord | None, event: ImageUnchanged, now: datetime
+    ) -> Changed:
+        """The registry still has what is placed: READY at once."""
+        if record is None or not _about(record, event) or record.state not in CONVERTING:
+            return None
+        if record.current is None or record.current.reference_digest != event.reference_digest:
+            return None
+        return Change(self._ended(record, State.READY, last_pull=now))
+
+    def changed(self, record: ImageRecord | None, event: ImageChanged, now: datetime) -> Changed:
+        """The reference has moved: what was a check becomes a pull, of the same attempt."""
+        if record is None or not _about(record, event) or record.state is not State.INIT:
+            return None
+        return Change(record.but(due_at=self._lease(now)), (self._pull_request(record, event),))
+
+    def converted(
+        self, record: ImageRecord | None, event: ImageConverted, now: datetime
+    ) -> Changed:
+        """All packs are in the store: place the image."""
+        if record is None or not _about(record, event) or record.state not in CONVERTING:
+            return None
+        moved = record.but(
+            state=State.TRANSFER,
+            recipe=event.recipe,
+            progress=Progress(stage=State.TRANSFER, total=event.recipe.size),
+            due_at=self._lease(now),
+        )
+        return Change(moved, (_placement_request(moved, event.recipe, event),))
+
+    def placed(self, record: ImageRecord | None, event: ImagePlaced, now: datetime) -> Changed:
+        """The image stands on the system's file system: usable from now on."""
+        if record is None or not _about(record, event) or record.state is not State.TRANSFER:
+            return None
+        recipe = record.recipe
+        if recipe is None or recipe.image_id != event.image_id:
+            return None
+        current = PlacedImage(
+            image_id=recipe.image_id,
+            reference_digest=recipe.source.reference,
+            manifest_digest=recipe.source.manifest,
+            sha256=event.sha256,
+            size=event.size,
+            inodes=recipe.inodes,
+            config=recipe.config,
+            layers=recipe.source.layers,
+            ready_at=now,
+        )
+        return Change(
+            self._ended(
+                record,
+                State.READY,
+                current=current,
+                image_id=current.image_id,
+                last_pull=now,
+            )
+        )
+
+    def failed(self, record: ImageRecord | None, event: PullFailed, now: datetime) -> Changed:
+        """A worker gave up. What may pass by itself is tried again, up to the limit."""
+        if record is None or not _about(record, event) or not record.state.in_flight:
+            return None
+        if event.retryable and record.tries < self.rules.max_tries:
+            return self._again(record, now)
+        failure = Failure(code=event.code, message=event.message)
+        return Change(self._ended(record, State.FAILURE, failure=failure))
+
+    def gone_quiet(self, record: ImageRecord | None, now: datetime) -> Changed:
+        """The lease ran out: nobody has spoken of this pull for too long."""
+        if record is None or not record.state.in_flight:
+            return None
+        if record.due_at is None or record.due_at > now:
+            return None
+        if record.state is State.INIT:
+            return self._still_waiting(record, now)
+        if record.tries < self.rules.max_tries:
+            return self._again(record, now)
+        message = (
+            f"no word from a worker for {self.rules.lease:g} s in state {record.state}, "
+            f"{record.tries} times over; pull again, and if it stays so, have the operator look "
+            f"at the converter's and distributor's logs for pull {record.pull_id}"
+        )
+        failure = Failure(code="worker_lost", message=message)
+        return Change(self._ended(record, State.FAILURE, failure=failure))
+
+    def interrupted(self, record: ImageRecord | None, now: datetime) -> Changed:
+        """A bus that forgets was restarted: whatever was in flight is nobody's work now."""
+        if record is None or not record.state.in_flight:
+            return None
+        return self.gone_quiet(record.but(due_at=now), now)
+
+    def _still_waiting(self, record: ImageRecord, now: datetime) -> Changed:
+        waited = (now - record.requested_at).total_seconds()
+        if waited >= self.rules.queue_timeout:
+            message = (
+                f"no converter took this pull up within {self.rules.queue_timeout:g} s; ask the "
+                "operator whether converters are running and how long their queue is"
+            )
+            failure = Failure(code="no_converter", message=message)
+            return Change(self._ended(record, State.FAILURE, failure=failure))
+        # Waiting in a long queue is no loss, so ask again ever more rarely.
+        again_at = now + timedelta(seconds=max(self.rules.lease, waited))
+        moved = record.but(due_at=again_at)
+        return Change(moved, (self._work_request(moved),))
+
+    def _again(self, record: ImageRecord, now: datetime) -> Change[ImageRecord]:
+        retry = record.but(
+            attempt=record.attempt + 1,
+            tries=record.tries + 1,
+            progress=None,
+            due_at=self._lease(now),
+        )
+        if record.state is State.TRANSFER and record.recipe is not None:
+            return Change(retry, (_placement_request(retry, record.recipe, None),))
+        retry = retry.but(state=State.INIT)
+        return Change(retry, (self._pull_request(retry, None),))
+
+    def _ended(self, record: ImageRecord, state: State, **changes: object) -> ImageRecord:
+        return record.but(state=state, due_at=None, progress=None, recipe=None, **changes)
+
+    def _lease(self, now: datetime) -> datetime:
+        return now + timedelta(seconds=self.rules.lease)
+
+    def _work_request(self, record: ImageRecord) -> Event:
+        if record.current is None:
+            return self._pull_request(record, None)
+        return RefreshRequested(
+            correlation_id=record.pull_id,
+            key=record.key,
+            attempt=record.attempt,
+            reference=record.reference,
+            platform=self.systems[record.system].platform,
+            known_digest=record.current.reference_digest,
+        )
+
+    def _pull_request(self, record: ImageRecord, cause: Event | None) -> Event:
+        system = self.systems[record.system]
+        return PullRequested(
+            correlation_id=record.pull_id,
+            causation_id=cause.id if cause else None,
+            key=record.key,
+            attempt=record.attempt,
+            reference=record.reference,
+            platform=system.platform,
+            options=system.pack,
+        )
+
+
+def _about(record: ImageRecord, event: PullEvent) -> bool:
+    return event.attempt == record.attempt and record.state.in_flight
+
+
+def _placement_request(record: ImageRecord, recipe: Recipe, cause: Event | None) -> Event:
+    return PlacementRequested(
+        correlation_id=record.pull_id,
+        causation_id=cause.id if cause else None,
+        key=record.key,
+        attempt=record.attempt,
+        system=record.system,
+        recipe=recipe,
+    )

@@ -1,0 +1,81 @@
+"""From the catalog's records to what REST v1 shows of them."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from shared.api import ImageView, JobView, NodeView, PullView, StagingView
+from shared.catalog.records import ImageRecord, JobRecord, NodeRecord, StagingRecord, StagingState
+
+
+def image_view(record: ImageRecord) -> ImageView | None:
+    current = record.current
+    if current is None:
+        return None
+    return ImageView(
+        id=current.image_id,
+        system=record.system,
+        type=record.itype,
+        reference=record.reference,
+        manifest_digest=current.manifest_digest,
+        sha256=current.sha256,
+        size=current.size,
+        inodes=current.inodes,
+        layers=current.layers,
+        env=current.config.env,
+        entrypoint=current.config.entrypoint,
+        cmd=current.config.cmd,
+        workdir=current.config.workdir,
+        labels=current.config.labels,
+        ready_at=current.ready_at,
+    )
+
+
+def pull_view(record: ImageRecord) -> PullView:
+    return PullView(
+        id=record.pull_id,
+        system=record.system,
+        type=record.itype,
+        reference=record.reference,
+        state=record.state,
+        attempt=record.attempt,
+        tries=record.tries,
+        requested_at=record.requested_at,
+        requested_by=record.requested_by,
+        updated_at=record.updated_at,
+        progress=record.progress,
+        failure=record.failure,
+        image=image_view(record),
+    )
+
+
+def job_view(job: JobRecord, stagings: Sequence[StagingRecord]) -> JobView:
+    counts = Counter(staging.state for staging in stagings)
+    return JobView(
+        job_id=job.job_id,
+        system=job.system,
+        images=tuple(image.image_id for image in job.images),
+        announced_at=job.announced_at,
+        released_at=job.released_at,
+        counts={state: counts[state] for state in StagingState},
+        nodes=tuple(
+            StagingView(
+                node=staging.node,
+                state=staging.state,
+                failure=staging.failure,
+                seconds=staging.seconds,
+            )
+            for staging in stagings
+        ),
+    )
+
+
+def node_view(record: NodeRecord) -> NodeView:
+    return NodeView(
+        node=record.node,
+        system=record.system,
+        kernel=record.kernel,
+        mounter=record.mounter,
+        codecs=record.codecs,
+        mounts=record.mounts,
+        seen_at=record.seen_at,
+    )
