@@ -1,0 +1,161 @@
+"""Debian's docker-registry as a private child process: plain, with a password file, or with TLS."""
+
+import ctypes
+import http.client
+import json
+import os
+import secrets
+import signal
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+from tests.support.ports import free_port
+
+BINARY = Path("/usr/bin/docker-registry")
+START_SECONDS = 15.0
+STOP_SECONDS = 10.0
+
+
+class DebianRegistry:
+    """`with DebianRegistry(tmp_path) as registry:`; tests.support.images.Pusher fills it."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        login: tuple[str, str] | None = None,
+        tls: tuple[Path, Path] | None = None,
+    ) -> None:
+        """`login` is the one user and password that it lets in; `tls` is certificate and key."""
+        if not BINARY.exists():
+            pytest.skip("needs a real registry: install Debian's package docker-registry")
+        self.directory = directory
+        self.login = login
+        self.tls = tls
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def host(self) -> str:
+        """What references begin with."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.host}"
+
+    def start(self) -> None:
+        """Start it (again); returns when it listens."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        config = self.directory / "config.json"  # JSON is YAML, too
+        config.write_text(json.dumps(self._config()))
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [BINARY, "serve", config],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={"PATH": os.defpath, "OTEL_TRACES_EXPORTER": "none"},
+            )
+        try:
+            self._wait_until_it_listens(self._process)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _wait_until_it_listens(self, process: subprocess.Popen[bytes]) -> None:
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
+            if process.poll() is not None:
+                break
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
+            try:
+                connection.connect()
+            except OSError:
+                time.sleep(0.01)
+            else:
+                return
+            finally:
+                connection.close()
+        log = (self.directory / "log").read_text(errors="replace")
+        raise RuntimeError(f"docker-registry did not start:\n{log[-2000:]}")
+
+    def _config(self) -> dict[str, object]:
+        server: dict[str, object] = {"addr": self.host, "secret": secrets.token_hex(16)}
+        if self.tls:
+            server["tls"] = {"certificate": str(self.tls[0]), "key": str(self.tls[1])}
+        config: dict[str, object] = {
+            "version": "0.1",
+            "log": {"level": "warn", "accesslog": {"disabled": True}},
+            "storage": {
+                "filesystem": {"rootdirectory": str(self.directory / "data")},
+                "delete": {"enabled": True},
+                "cache": {"blobdescriptor": "inmemory"},
+            },
+            "http": server,
+        }
+        if self.login:
+            users = self.directory / "htpasswd"
+            users.write_text(f"{self.login[0]}:{bcrypt(self.login[1])}\n")
+            config["auth"] = {"htpasswd": {"realm": "tests", "path": str(users)}}
+        return config
+
+
+def bcrypt(password: str) -> str:
+    """The only hash that the registry's password file accepts, made by the system's libcrypt."""
+    try:
+        library = ctypes.CDLL("libcrypt.so.1")
+    except OSError:
+        pytest.skip("needs bcrypt: install Debian's package libcrypt1")
+    library.crypt.restype = ctypes.c_char_p
+    salt = secrets.token_hex(11)
+    hashed: bytes | None = library.crypt(password.encode(), f"$2b$05${salt}".encode())
+    if hashed is None or not hashed.startswith(b"$2b$"):
+        pytest.skip("needs bcrypt in libcrypt (libxcrypt)")
+    return hashed.decode()
+
+
+def self_signed(directory: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, its own authority, and its key."""
+    directory.mkdir(parents=True, exist_ok=True)
+    certificate, key = directory / "cert.pem", directory / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate)]
+    try:
+        subprocess.run([*command, "-keyout", str(key)], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("needs a certificate: install Debian's package openssl")
+    return certificate, key

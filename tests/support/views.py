@@ -1,0 +1,66 @@
+"""Pulls and images as the gateway would describe them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from shared.api import ImageView, PullView
+from shared.catalog.records import Failure, Progress
+from shared.events import LayerProgress
+from shared.states import State
+
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+REFERENCE = "docker.io/library/alpine:3"
+DIGEST = "sha256:" + "d" * 64
+
+
+def image_view(**changes: Any) -> ImageView:
+    values: dict[str, Any] = {
+        "id": "a" * 64,
+        "system": "local",
+        "type": "docker",
+        "reference": REFERENCE,
+        "manifest_digest": DIGEST,
+        "sha256": "b" * 64,
+        "size": 3_456_789,
+        "inodes": 80,
+        "layers": (DIGEST,),
+        "env": ("PATH=/usr/bin", "LANG=C.UTF-8"),
+        "entrypoint": (),
+        "cmd": ("/bin/sh",),
+        "workdir": "/srv",
+        "labels": {},
+        "ready_at": NOW,
+    }
+    return ImageView.model_validate(values | changes)
+
+
+def pull_view(state: State, **changes: Any) -> PullView:
+    values: dict[str, Any] = {
+        "id": "pull-1",
+        "system": "local",
+        "type": "docker",
+        "reference": REFERENCE,
+        "state": state,
+        "attempt": 1,
+        "tries": 1,
+        "requested_at": NOW,
+        "requested_by": "anonymous",
+        "updated_at": NOW,
+        "progress": None,
+        "failure": None,
+        "image": image_view() if state is State.READY else None,
+    }
+    return PullView.model_validate(values | changes)
+
+
+def pulling(done: int, total: int) -> PullView:
+    layer = LayerProgress(digest=DIGEST, done=done, total=total)
+    reused = LayerProgress(digest="sha256:" + "e" * 64, done=0, total=total, cached=True)
+    progress = Progress(
+        stage=State.PULLING, done=done, total=total, rate=1e6, layers=(layer, reused)
+    )
+    return pull_view(State.PULLING, progress=progress)
+
+
+def failed(message: str, **changes: Any) -> PullView:
+    return pull_view(State.FAILURE, failure=Failure(code="denied", message=message), **changes)
