@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+from collections import OrderedDict
 from collections.abc import Mapping
 
 import aiohttp
@@ -15,20 +16,31 @@ from services.converter.registry.endpoint import (
 from shared.config import RegistrySettings
 from shared.errors import ConfigError
 
+CLIENTS = 256
 _BY_DEFAULT = RegistrySettings()
 
 
 class Registries:
-    """Clients for registries, by the name that references use."""
+    """Clients for registries, by the name that references use.
+
+    A client keeps its tokens, so the last few are kept; all of them speak for the site.
+    """
 
     def __init__(self, http: aiohttp.ClientSession, known: Mapping[str, RegistrySettings]) -> None:
         self._http = http
         self._known = known
+        self._clients: OrderedDict[str, RegistryClient] = OrderedDict()
 
     async def client(self, registry: str) -> RegistryClient:
-        settings = self._known.get(registry, _BY_DEFAULT)
-        endpoint = await asyncio.to_thread(_endpoint, registry, settings)
-        return RegistryClient(self._http, endpoint)
+        client = self._clients.get(registry)
+        if client is None:
+            settings = self._known.get(registry, _BY_DEFAULT)
+            endpoint = await asyncio.to_thread(_endpoint, registry, settings)
+            client = self._clients[registry] = RegistryClient(self._http, endpoint)
+        self._clients.move_to_end(registry)
+        if len(self._clients) > CLIENTS:
+            self._clients.popitem(last=False)
+        return client
 
 
 def _endpoint(registry: str, settings: RegistrySettings) -> RegistryEndpoint:

@@ -1,0 +1,168 @@
+"""Keeps the right Authorization value at hand: none, basic, or a bearer token per scope.
+
+A registry is asked without credentials first; its challenge then says what it wants. Tokens are
+asked for pulling only, whatever scope the challenge suggests, are renewed before they run out, and
+once for all the layers that are being read in parallel.
+"""
+
+import asyncio
+import base64
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+
+from pydantic import Field, ValidationError
+from yarl import URL
+
+from services.converter.registry.challenge import Challenge
+from services.converter.registry.endpoint import Credentials, RegistryEndpoint
+from services.converter.registry.errors import RegistryAccessError, RegistryProtocolError
+from services.converter.registry.transport import Request, Transport, read_bounded
+from shared.deadline import Deadline
+from shared.models import Tolerant
+
+MAX_TOKEN_ANSWER: Final = 1024 * 1024
+# What the token specification says when the answer does not.
+DEFAULT_LIFETIME: Final = 60
+MAX_LIFETIME: Final = 3600
+# A token is renewed when a tenth of its life is left: it must outlive the request on its way.
+_USABLE_PART: Final = 0.9
+
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+
+
+class _TokenAnswer(Tolerant):
+    token: str | None = None
+    access_token: str | None = None
+    expires_in: Annotated[int, Field(ge=0)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    authorization: str = field(repr=False)
+    usable_until: float
+
+    @property
+    def usable(self) -> bool:
+        return time.monotonic() < self.usable_until
+
+
+@dataclass(frozen=True, slots=True)
+class _TokenService:
+    realm: URL
+    service: str | None
+
+
+class Authorizer:
+    """What one user may show to one registry."""
+
+    def __init__(self, endpoint: RegistryEndpoint, transport: Transport) -> None:
+        self._endpoint = endpoint
+        self._transport = transport
+        self._tokens: dict[str, _Token] = {}
+        self._token_service: _TokenService | None = None
+        self._wants_basic = False
+        self._renewing = asyncio.Lock()
+
+    async def authorization(self, scope: str, deadline: Deadline) -> str | None:
+        """What to send for this scope now; a token that is about to run out is renewed first."""
+        if self._wants_basic and self._endpoint.credentials is not None:
+            return _basic(self._endpoint.credentials)
+        token = self._tokens.get(scope)
+        if token is None or token.usable or self._token_service is None:
+            return token.authorization if token else None
+        return await self._renewed(scope, token.authorization, self._token_service, deadline)
+
+    async def answer(
+        self, challenges: tuple[Challenge, ...], scope: str, refused: str | None, deadline: Deadline
+    ) -> str | None:
+        """What to send after a 401 to `refused`; None if there is nothing better to show."""
+        for challenge in challenges:
+            if challenge.scheme == "bearer":
+                self._token_service = self._service_of(challenge)
+                return await self._renewed(scope, refused, self._token_service, deadline)
+            if challenge.scheme == "basic" and self._endpoint.credentials is not None:
+                self._wants_basic = True
+                offered = _basic(self._endpoint.credentials)
+                return offered if offered != refused else None
+        return None
+
+    async def _renewed(
+        self, scope: str, refused: str | None, service: _TokenService, deadline: Deadline
+    ) -> str:
+        async with deadline.bound(f"waiting for a token for {self._endpoint.registry}"):
+            await self._renewing.acquire()
+        try:
+            current = self._tokens.get(scope)
+            if current is not None and current.usable and current.authorization != refused:
+                return current.authorization
+            self._tokens[scope] = await self._fetch(scope, service, deadline)
+            return self._tokens[scope].authorization
+        finally:
+            self._renewing.release()
+
+    async def _fetch(self, scope: str, service: _TokenService, deadline: Deadline) -> _Token:
+        query = {"scope": scope} | ({"service": service.service} if service.service else {})
+        credentials = self._endpoint.credentials
+        request = Request(
+            "GET",
+            service.realm.update_query(query),
+            headers={"Accept": "application/json"},
+            authorization=_basic(credentials) if credentials else None,
+        )
+        asked_at = time.monotonic()
+        response = await self._transport.send(request, deadline)
+        body = await read_bounded(response, MAX_TOKEN_ANSWER, deadline)
+        if response.status in {401, 403}:
+            raise self._refused()
+        if response.status != 200:
+            raise RegistryProtocolError(
+                f"{service.realm.host} answers {response.status} instead of a token for "
+                f"{self._endpoint.registry}: try again later"
+            )
+        return _read_token(service, body, asked_at)
+
+    def _refused(self) -> RegistryAccessError:
+        registry = self._endpoint.registry
+        if self._endpoint.credentials is not None:
+            return RegistryAccessError(
+                f"{registry} does not accept these credentials: log in to it again with the right "
+                "user name and password"
+            )
+        return RegistryAccessError(
+            f"{registry} serves only users whom it knows: log in to it first"
+        )
+
+    def _service_of(self, challenge: Challenge) -> _TokenService:
+        registry = self._endpoint.registry
+        try:
+            realm = URL(challenge.params.get("realm", ""))
+            usable = realm.scheme in {"http", "https"} and bool(realm.host) and realm.user is None
+        except ValueError:
+            usable = False
+        if not usable:
+            raise RegistryProtocolError(f"{registry} names no usable address to get a token from")
+        if self._endpoint.base_url.scheme == "https" and realm.scheme != "https":
+            raise RegistryProtocolError(
+                f"{registry} wants credentials sent in the clear to {realm.host}, "
+                "which is refused: tell the registry's administrator"
+            )
+        return _TokenService(realm, challenge.params.get("service"))
+
+
+def _read_token(service: _TokenService, body: bytes, asked_at: float) -> _Token:
+    try:
+        answer = _TokenAnswer.model_validate_json(body)
+    except ValidationError:  # its text may quote a token
+        answer = _TokenAnswer()
+    text = answer.token or answer.access_token or ""
+    if not _HEADER_SAFE.fullmatch(text):
+        raise RegistryProtocolError(f"{service.realm.host} answers without a usable token")
+    lifetime = min(answer.expires_in or DEFAULT_LIFETIME, MAX_LIFETIME)
+    return _Token(f"Bearer {text}", asked_at + lifetime * _USABLE_PART)
+
+
+def _basic(credentials: Credentials) -> str:
+    pair = f"{credentials.username}:{credentials.password}".encode()
+    return f"Basic {base64.b64encode(pair).decode('ascii')}"

@@ -1,0 +1,214 @@
+"""What the converter asks of a registry: an image's parts, a tag's digest, a layer's bytes."""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+from services.converter.registry.blobs import stream
+from services.converter.registry.connection import Connection, Wanted
+from services.converter.registry.documents import (
+    ACCEPT,
+    MAX_CONFIG,
+    MAX_MANIFEST,
+    Compression,
+    Descriptor,
+    Index,
+    Manifest,
+    ParsedConfig,
+    layer_compression,
+    parse_config,
+    parse_document,
+)
+from services.converter.registry.endpoint import RegistryEndpoint
+from services.converter.registry.errors import (
+    ContentMismatchError,
+    PlatformNotFoundError,
+    RegistryProtocolError,
+)
+from services.converter.registry.platforms import Platform, best_of
+from services.converter.registry.transport import Patience
+from shared.deadline import Deadline
+from shared.image.recipe import ImageConfig, SourceDigests
+from shared.models import Digest
+from shared.reference import ImageReference
+
+_SHA256: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_OK_OR_NO_HEAD: Final = frozenset({200, 405})
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedLayer:
+    """One layer as it lies in the registry; `diff_id` is the digest of its tar."""
+
+    digest: Digest
+    size: int
+    media_type: str
+    compression: Compression
+    diff_id: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedImage:
+    """One image for one platform, by digests only.
+
+    `reference_digest` is what the tag points to (an index, for a multi-platform image): it is what
+    head_digest gives later, while `manifest_digest` names this platform's image.
+    """
+
+    reference: ImageReference
+    reference_digest: Digest
+    manifest_digest: Digest
+    config_digest: Digest
+    config: ImageConfig
+    layers: tuple[ResolvedLayer, ...]
+
+    @property
+    def source(self) -> SourceDigests:
+        return SourceDigests(
+            reference=self.reference_digest,
+            manifest=self.manifest_digest,
+            config=self.config_digest,
+            layers=tuple(layer.digest for layer in self.layers),
+        )
+
+
+class RegistryClient:
+    """Reads images from one registry as one user."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        endpoint: RegistryEndpoint,
+        patience: Patience = Patience(),  # noqa: B008 - frozen
+    ) -> None:
+        self._connection = Connection(http, endpoint, patience)
+
+    async def resolve(
+        self, reference: ImageReference, platform: Platform, deadline: Deadline
+    ) -> ResolvedImage:
+        """Everything that the image consists of, verified down to its config."""
+        top, document = await self._document(reference, reference.target, deadline)
+        digest, manifest = top, document
+        if isinstance(manifest, Index):
+            offer = _chosen(manifest, platform, reference)
+            digest, manifest = await self._document(reference, offer.digest, deadline)
+        if isinstance(manifest, Index):
+            raise RegistryProtocolError(f"{reference} is an index within an index")
+        config = await self._config(reference, manifest.config, deadline)
+        if len(config.diff_ids) != len(manifest.layers):
+            raise RegistryProtocolError(
+                f"{reference} has {len(manifest.layers)} layers, but its config describes "
+                f"{len(config.diff_ids)}: tell whoever pushed it"
+            )
+        if config.platform is not None and not config.platform.suits(platform):
+            raise PlatformNotFoundError(
+                f"{reference} is for {config.platform}, and this system needs {platform}"
+            )
+        return ResolvedImage(
+            reference=reference,
+            reference_digest=top,
+            manifest_digest=digest,
+            config_digest=manifest.config.digest,
+            config=config.run,
+            layers=tuple(
+                ResolvedLayer(
+                    digest=layer.digest,
+                    size=layer.size,
+                    media_type=layer.media_type,
+                    compression=layer_compression(layer),
+                    diff_id=diff_id,
+                )
+                for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
+            ),
+        )
+
+    async def head_digest(self, reference: ImageReference, deadline: Deadline) -> Digest:
+        """The digest that the reference points to now, to compare with `reference_digest`."""
+        response, _ = await self._connection.fetch(
+            "HEAD",
+            _manifest(reference, reference.target),
+            MAX_MANIFEST,
+            deadline,
+            headers={"Accept": ACCEPT},
+            accepted=_OK_OR_NO_HEAD,
+        )
+        digest = response.headers.get("Docker-Content-Digest", "")
+        if response.status != 200 or not _SHA256.fullmatch(digest):
+            digest, _ = await self._document(reference, reference.target, deadline)
+        elif reference.digest not in {None, digest}:
+            raise _mismatch(str(reference))
+        return digest
+
+    def stream_blob(
+        self, reference: ImageReference, layer: ResolvedLayer, deadline: Deadline
+    ) -> AsyncGenerator[bytes, None]:
+        """The layer's bytes, exactly `layer.size` of them; close it (contextlib.aclosing).
+
+        The digest is left to the reader, who hashes anyway while decompressing.
+        """
+        return stream(self._connection, _blob(reference, layer.digest), layer.size, deadline)
+
+    async def _document(
+        self, reference: ImageReference, target: str, deadline: Deadline
+    ) -> tuple[Digest, Manifest | Index]:
+        wanted = _manifest(reference, target)
+        response, body = await self._connection.fetch(
+            "GET", wanted, MAX_MANIFEST, deadline, headers={"Accept": ACCEPT}
+        )
+        digest = await _digest_of(body)
+        promised = {target} if _SHA256.fullmatch(target) else set()
+        announced = response.headers.get("Docker-Content-Digest", "")
+        if _SHA256.fullmatch(announced):
+            promised.add(announced)
+        if promised - {digest}:
+            raise _mismatch(f"the manifest of {reference}")
+        document = await asyncio.to_thread(
+            parse_document, body, response.headers.get("Content-Type", ""), str(reference)
+        )
+        return digest, document
+
+    async def _config(
+        self, reference: ImageReference, descriptor: Descriptor, deadline: Deadline
+    ) -> ParsedConfig:
+        wanted = _blob(reference, descriptor.digest)
+        _, body = await self._connection.fetch("GET", wanted, MAX_CONFIG, deadline)
+        if len(body) != descriptor.size or await _digest_of(body) != descriptor.digest:
+            raise _mismatch(f"the config of {reference}")
+        return await asyncio.to_thread(parse_config, body, str(reference))
+
+
+def _chosen(index: Index, platform: Platform, reference: ImageReference) -> Descriptor:
+    offered = index.platforms()
+    best = best_of(offered, platform)
+    if best is None:
+        # Attestations are listed as unknown/unknown: no platform anyone could want.
+        names = sorted({str(offer)[:60] for offer in offered if offer.os not in {"", "unknown"}})
+        available = ", ".join(names[:12]) or "no platform at all"
+        raise PlatformNotFoundError(
+            f"{reference} does not exist for {platform}, only for {available}"
+        )
+    return index.manifests[best]
+
+
+def _manifest(reference: ImageReference, target: str) -> Wanted:
+    return Wanted(reference, f"manifests/{target}", str(reference))
+
+
+def _blob(reference: ImageReference, digest: Digest) -> Wanted:
+    return Wanted(reference, f"blobs/{digest}", f"a part of {reference} ({digest[:19]}…)")
+
+
+async def _digest_of(body: bytes) -> Digest:
+    return "sha256:" + (await asyncio.to_thread(hashlib.sha256, body)).hexdigest()
+
+
+def _mismatch(what: str) -> ContentMismatchError:
+    return ContentMismatchError(
+        f"{what} is not what its digest promises: it was damaged on its way or in the registry; "
+        "try again, and if it stays so, push the image again"
+    )

@@ -1,0 +1,124 @@
+"""One registry, spoken to with the right authorization; its refusals become errors that help."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+from services.converter.registry.auth import Authorizer
+from services.converter.registry.challenge import parse_challenges
+from services.converter.registry.endpoint import RegistryEndpoint
+from services.converter.registry.errors import (
+    ImageNotFoundError,
+    RegistryAccessError,
+    RegistryError,
+    RegistryProtocolError,
+)
+from services.converter.registry.transport import Patience, Request, Transport
+from shared.deadline import Deadline
+from shared.reference import ImageReference
+
+_OK: Final = frozenset({200, 206})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One thing of one repository: its path below the repository, and its name in messages."""
+
+    reference: ImageReference
+    path: str
+    called: str
+
+    @property
+    def scope(self) -> str:
+        return f"repository:{self.reference.repository}:pull"
+
+
+class Connection:
+    """Asks one registry for things."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, endpoint: RegistryEndpoint, patience: Patience
+    ) -> None:
+        self.endpoint = endpoint
+        self.patience = patience
+        self.transport = Transport(http, endpoint.tls, patience)
+        self._authorizer = Authorizer(endpoint, self.transport)
+
+    async def open(
+        self,
+        method: str,
+        wanted: Wanted,
+        deadline: Deadline,
+        headers: dict[str, str] | None = None,
+        accepted: frozenset[int] = _OK,
+    ) -> aiohttp.ClientResponse:
+        """The successful answer, its body unread. The caller releases it."""
+        url = self.endpoint.base_url.joinpath(
+            "v2", *wanted.reference.repository.split("/"), *wanted.path.split("/")
+        )
+        authorization = await self._authorizer.authorization(wanted.scope, deadline)
+        request = Request(method, url, headers or {}, authorization)
+        response = await self.transport.send(request, deadline)
+        # A challenge counts only where the registry itself made it, not a host it redirects to.
+        if response.status == 401 and response.url.origin() == url.origin():
+            challenges = parse_challenges(response.headers.getall("WWW-Authenticate", ()))
+            response.release()
+            authorization = await self._authorizer.answer(
+                challenges, wanted.scope, authorization, deadline
+            )
+            if authorization is None:
+                raise self._refusal(wanted, response)
+            request = Request(method, url, headers or {}, authorization)
+            response = await self.transport.send(request, deadline)
+        if response.status not in accepted:
+            response.release()
+            raise self._refusal(wanted, response)
+        return response
+
+    async def fetch(
+        self,
+        method: str,
+        wanted: Wanted,
+        limit: int,
+        deadline: Deadline,
+        *,
+        headers: dict[str, str] | None = None,
+        accepted: frozenset[int] = _OK,
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        """A small document and the headers that came with it."""
+
+        async def opened() -> aiohttp.ClientResponse:
+            return await self.open(method, wanted, deadline, headers, accepted)
+
+        return await self.transport.read_whole(opened, limit, deadline)
+
+    def _refusal(self, wanted: Wanted, response: aiohttp.ClientResponse) -> RegistryError:
+        registry, name = self.endpoint.registry, wanted.reference.name
+        if response.url.origin() != self.endpoint.base_url.origin():
+            return RegistryProtocolError(
+                f"{response.url.host}, to which {registry} redirects, answers {response.status} "
+                f"for {wanted.called}: tell the registry's administrator"
+            )
+        match response.status:
+            case 404:
+                return ImageNotFoundError(
+                    f"{wanted.called} does not exist in {registry}: check the name and the tag"
+                )
+            case 401 | 403 if self.endpoint.credentials is not None:
+                return RegistryAccessError(
+                    f"{registry} refuses access to {name} with these credentials: "
+                    "check the spelling, the password, and that this user may pull it"
+                )
+            case 401 | 403:
+                return RegistryAccessError(
+                    f"{registry} refuses access to {name}: it may be misspelt, or private; "
+                    "in that case log in to the registry first"
+                )
+        hint = ""
+        if response.status == 400 and self.endpoint.base_url.scheme == "http":
+            hint = " (if it serves https, unset insecure for this registry)"
+        return RegistryProtocolError(
+            f"{registry} answers {response.status} for {wanted.called}, which a registry should not"
+            f"{hint}: check the registry's host and port"
+        )

@@ -1,0 +1,81 @@
+"""Turns what aiohttp and the network raise into errors that tell the user what to do."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import aiohttp
+from yarl import URL
+
+from services.converter.registry.errors import (
+    RegistryConnectionLostError,
+    RegistryError,
+    RegistryProtocolError,
+    RegistryTimeoutError,
+    RegistryTlsError,
+    RegistryUnknownHostError,
+    RegistryUnreachableError,
+)
+
+_NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+
+
+@contextmanager
+def translated(url: URL) -> Iterator[None]:
+    """Errors of the body become registry errors. Only the host is named: paths may be signed."""
+    where = url.host if url.explicit_port is None else f"{url.host}:{url.port}"
+    try:
+        yield
+    except (aiohttp.InvalidURL, aiohttp.ClientResponseError):
+        # Their text holds the whole address, and addresses of blob stores are secrets for a while.
+        raise RegistryProtocolError(_not_http(where)) from None
+    except aiohttp.ClientError as exc:
+        raise _error(where, exc) from exc
+    except OSError as exc:
+        raise RegistryConnectionLostError(f"the connection to {where} broke: {exc}") from exc
+
+
+def _error(where: str | None, exc: aiohttp.ClientError) -> RegistryError:
+    match exc:
+        case aiohttp.ClientConnectorCertificateError():
+            return RegistryTlsError(
+                f"the certificate of {where} is not trusted ({_reason(exc.certificate_error)}): "
+                "if it is signed by your site's own authority, set ca_file for this registry"
+            )
+        case aiohttp.ClientSSLError():
+            return RegistryTlsError(
+                f"{where} does not speak TLS as it should: if it serves plain http, "
+                "set insecure for this registry"
+            )
+        case aiohttp.ClientConnectorDNSError():
+            if exc.os_error.errno in _NO_SUCH_NAME:
+                return RegistryUnknownHostError(
+                    f"there is no host {where}: check how the registry's name is spelt"
+                )
+            return RegistryUnreachableError(f"the name {where} cannot be looked up now: try again")
+        case aiohttp.ServerTimeoutError():
+            return RegistryTimeoutError(f"{where} stayed silent for too long: try again later")
+        case aiohttp.ClientConnectorError():
+            return RegistryUnreachableError(
+                f"nothing answers at {where} ({exc.os_error.strerror or 'no connection'}): "
+                "check the registry's host and port, and that it is running"
+            )
+        case aiohttp.ClientPayloadError() | aiohttp.ClientConnectionError():
+            return RegistryConnectionLostError(
+                f"{where} broke off the connection in the middle of an answer: try again"
+            )
+    return RegistryProtocolError(_not_http(where))
+
+
+def _not_http(where: str | None) -> str:
+    return (
+        f"{where} does not answer as an HTTP server does: "
+        "check the registry's host and port, and its insecure setting"
+    )
+
+
+def _reason(exc: Exception) -> str:
+    return (
+        exc.verify_message if isinstance(exc, ssl.SSLCertVerificationError) else type(exc).__name__
+    )

@@ -1,0 +1,238 @@
+"""Sends one request and does not give up early: redirects, busy registries, broken connections.
+
+Redirects are followed here and not by aiohttp, because an Authorization header must never reach
+another host (blob stores are other hosts), and an encrypted request must stay encrypted.
+"""
+
+import asyncio
+import random
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from services.converter.registry.errors import (
+    ImageLimitError,
+    RegistryBusyError,
+    RegistryConnectionLostError,
+    RegistryProtocolError,
+    RegistryTimeoutError,
+)
+from services.converter.registry.failures import translated
+from shared.deadline import Deadline
+
+MAX_REDIRECTS: Final = 5
+MAX_WAIT: Final = 86_400.0
+READ_BUFFER: Final = 256 * 1024
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_TOO_MANY_REQUESTS = 429
+_BUSY = frozenset({_TOO_MANY_REQUESTS, 502, 503, 504})
+BROKEN = (RegistryConnectionLostError, RegistryTimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one step may take, and how often and how slowly it is tried again (seconds)."""
+
+    connect: float = 15.0
+    silence: float = 60.0
+    attempts: int = 6
+    first_wait: float = 0.5
+    longest_wait: float = 30.0
+
+    def wait(self, failures: int) -> float:
+        """The pause after so many failures in a row: it doubles, and no two clients agree."""
+        longest = min(self.longest_wait, self.first_wait * 2.0 ** min(failures - 1, 16))
+        return longest * random.uniform(0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request; `authorization` goes to this URL's origin and nowhere else."""
+
+    method: str
+    url: URL
+    headers: dict[str, str] = field(default_factory=dict)
+    authorization: str | None = field(default=None, repr=False)
+
+
+def open_session(connections: int = 32) -> aiohttp.ClientSession:
+    """A session fit for registries: no cookies that one user's pull could leave for another's."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+class Transport:
+    """Requests over one session, with one registry's trust."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        tls: ssl.SSLContext | None,
+        patience: Patience,
+    ) -> None:
+        self._http = http
+        self._tls = tls
+        self._patience = patience
+
+    async def send(self, request: Request, deadline: Deadline) -> aiohttp.ClientResponse:
+        """The first answer that is neither a redirect nor "later". The caller releases it.
+
+        A broken connection is the caller's to repair: only he knows where to go on.
+        """
+        failures = 0
+        while True:
+            failures += 1
+            response = await self._follow(request, deadline)
+            if response.status not in _BUSY:
+                return response
+            response.release()
+            asked = retry_after(response.headers.get("Retry-After", ""))
+            busy = _busy(response, asked)
+            # A registry that names a time, or counts requests, will answer; others may be broken.
+            told_to_wait = asked is not None or response.status == _TOO_MANY_REQUESTS
+            if failures >= self._patience.attempts and not told_to_wait:
+                raise busy
+            await self.pause(failures, deadline, busy, at_least=asked or 0.0)
+
+    async def read_whole(
+        self,
+        opened: Callable[[], Awaitable[aiohttp.ClientResponse]],
+        limit: int,
+        deadline: Deadline,
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        """An answer with all of its small body, asked for again when it breaks off."""
+        failures = 0
+        while True:
+            try:
+                response = await opened()
+                return response, await read_bounded(response, limit, deadline)
+            except BROKEN as exc:
+                failures += 1
+                if failures >= self._patience.attempts:
+                    raise
+                await self.pause(failures, deadline, exc)
+
+    async def pause(
+        self, failures: int, deadline: Deadline, reason: Exception, *, at_least: float = 0.0
+    ) -> None:
+        """Wait before the next attempt; raise `reason` at once if the time would not suffice."""
+        wait = at_least + self._patience.wait(failures)
+        if wait >= deadline.remaining():
+            raise reason
+        await asyncio.sleep(wait)
+
+    async def _follow(self, request: Request, deadline: Deadline) -> aiohttp.ClientResponse:
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self._once(request, deadline)
+            if response.status not in _REDIRECTS:
+                return response
+            response.release()
+            request = _redirected(request, response.headers.get("Location", ""))
+        raise RegistryProtocolError(
+            f"{request.url.host} redirects more than {MAX_REDIRECTS} times: "
+            "tell the registry's administrator"
+        )
+
+    async def _once(self, request: Request, deadline: Deadline) -> aiohttp.ClientResponse:
+        headers = {"Accept-Encoding": "identity", **request.headers}
+        if request.authorization is not None:
+            headers["Authorization"] = request.authorization
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=self._patience.connect, sock_read=self._patience.silence
+        )
+        async with deadline.bound(f"asking {request.url.host}"):
+            with translated(request.url):
+                return await self._http.request(
+                    request.method,
+                    request.url,
+                    headers=headers,
+                    allow_redirects=False,
+                    auto_decompress=False,
+                    read_bufsize=READ_BUFFER,
+                    raise_for_status=False,
+                    ssl=self._tls or True,
+                    timeout=timeout,
+                )
+
+
+def retry_after(value: str) -> float | None:
+    """Seconds that a Retry-After header asks to wait; None where it says nothing usable."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value[:9]), MAX_WAIT)
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, IndexError, OverflowError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return min(max(0.0, (moment - datetime.now(UTC)).total_seconds()), MAX_WAIT)
+
+
+def _redirected(request: Request, location: str) -> Request:
+    origin = request.url.origin()
+    target = _target(request.url, location)
+    if target is None:
+        raise RegistryProtocolError(f"{origin.host} redirects to an address that cannot be used")
+    if origin.scheme == "https" and target.scheme != "https":
+        raise RegistryProtocolError(
+            f"{origin.host} redirects from https to plain http on {target.host}, "
+            "which is refused: tell the registry's administrator"
+        )
+    same = target.origin() == origin
+    return replace(request, url=target, authorization=request.authorization if same else None)
+
+
+def _target(base: URL, location: str) -> URL | None:
+    """Where a Location header leads, if it may be followed at all."""
+    if not location or not location.isascii() or not location.isprintable() or " " in location:
+        return None
+    try:
+        # Signed addresses must arrive as they were written: nothing is quoted again.
+        target = base.join(URL(location, encoded=True))
+        usable = target.scheme in {"http", "https"} and bool(target.host) and target.port != 0
+    except ValueError:
+        return None
+    # aiohttp would make an Authorization header of a login in the address.
+    return target if usable and target.user is None and target.password is None else None
+
+
+def _busy(response: aiohttp.ClientResponse, asked: float | None) -> RegistryBusyError:
+    host = response.url.host
+    later = f"in {asked:.0f} s" if asked else "later"
+    if response.status == _TOO_MANY_REQUESTS:
+        return RegistryBusyError(
+            f"{host} limits how often it may be asked, and the limit is reached: try again "
+            f"{later}, or log in if it allows more to users whom it knows"
+        )
+    return RegistryBusyError(f"{host} is overloaded or down ({response.status}): try again {later}")
+
+
+async def read_bounded(response: aiohttp.ClientResponse, limit: int, deadline: Deadline) -> bytes:
+    """The whole body, which must be small. Releases the answer."""
+    host = response.url.host
+    too_large = f"{host} sends a document of more than {limit} bytes"
+    body = bytearray()
+    try:
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise RegistryProtocolError(f"{host} compresses an answer although asked not to")
+        if (response.content_length or 0) > limit:
+            raise ImageLimitError(too_large)
+        async with deadline.bound(f"reading an answer of {host}"):
+            with translated(response.url):
+                while piece := await response.content.readany():
+                    body += piece
+                    if len(body) > limit:
+                        raise ImageLimitError(too_large)
+    finally:
+        response.release()
+    return bytes(body)
