@@ -4,7 +4,7 @@ A client needs only JSON; these are the contract's one definition, from which th
 validates requests and makes answers.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -159,7 +159,6 @@ class Problem(Tolerant):
     detail: str
     code: str
     instance: str | None = None
-    errors: tuple[dict[str, Any], ...] = ()
 
 
 class MountRequest(Strict):

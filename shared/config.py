@@ -21,6 +21,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from shared.errors import ConfigError
@@ -162,8 +163,12 @@ class Settings(Strict):
     @classmethod
     def _one_machine(cls, values: Any) -> Any:
         if isinstance(values, dict) and "systems" not in values:
-            data_dir = Path(values.get("data_dir") or cls.model_fields["data_dir"].default)
-            return {**values, "systems": {"local": {"image_dir": data_dir / "images"}}}
+            given = values.get("data_dir")
+            # What is no path is reported with its own key, a little later.
+            data_dir = (
+                given if isinstance(given, str | Path) else cls.model_fields["data_dir"].default
+            )
+            return {**values, "systems": {"local": {"image_dir": Path(data_dir) / "images"}}}
         return values
 
     @model_validator(mode="after")
@@ -198,12 +203,22 @@ class _Environment(Settings, BaseSettings):
     model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
 
+class _Variables(EnvSettingsSource):
+    """What should be JSON and is not is passed on: the validation names its key."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
 def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
     """Read the file (or the one that DRAY_CONFIG names), the environment, then `overrides`."""
     if path is None and (named := os.environ.get(CONFIG_FILE_VARIABLE)):
         path = Path(named)
     content = _read_file(path) if path else {}
-    environment = EnvSettingsSource(
+    environment = _Variables(
         _Environment, env_prefix="DRAY_", env_nested_delimiter="__", env_ignore_empty=True
     )
     try:

@@ -12,6 +12,11 @@ from shared.events import Event
 
 Logger = structlog.typing.FilteringBoundLogger
 
+# Without the frames' local variables: they hold what must never be in a log.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
 
 def configure_logging(settings: LogSettings) -> None:
     """Send our own and every library's log lines to stderr, in one shape."""
@@ -24,7 +29,7 @@ def configure_logging(settings: LogSettings) -> None:
     last: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
         if to_people
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[*shared_steps, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -42,9 +47,12 @@ def configure_logging(settings: LogSettings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.level.upper())
-    # Every request of every probe is no news; aio-pika tells each reconnect attempt at length.
-    for noisy in ("aiohttp.access", "aio_pika", "aiormq", "pymongo"):
+    # Every request of every probe is no news.
+    for noisy in ("aiohttp.access", "pymongo"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # They report each lost connection several times, with tracebacks; our adapter does it once.
+    for noisier in ("aio_pika", "aiormq"):
+        logging.getLogger(noisier).setLevel(logging.CRITICAL)
 
 
 def name_service(name: str) -> None:

@@ -48,16 +48,35 @@ async def run_services(
         start_by = Deadline.after(START_SECONDS)
         for service in services:
             begun.append(service)
-            # A task of its own: the service's name stays in its own log context.
-            await asyncio.create_task(_start(service, start_by), name=f"start-{service.name}")
-        started()
-        await stopping.wait()
+            if not await _started(service, start_by, stopping):
+                break
+        else:
+            started()
+            await stopping.wait()
         log.info("stopping")
     finally:
         stop_by = Deadline.after(STOP_SECONDS)
         for service in reversed(begun):
             await _stop(service, stop_by)
         await cancel_all(lag)
+
+
+async def _started(service: Service, deadline: Deadline, stopping: asyncio.Event) -> bool:
+    """Start one service; False if the signal to stop came before it was up."""
+    # A task of its own: the service's name stays in its own log context.
+    starting = asyncio.create_task(_start(service, deadline), name=f"start-{service.name}")
+    asked = asyncio.create_task(_wait(stopping), name="stop-asked")
+    try:
+        await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+        return not stopping.is_set()
+    finally:
+        await cancel_all(starting, asked)
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 async def _start(service: Service, deadline: Deadline) -> None:
@@ -71,6 +90,8 @@ async def _stop(service: Service, deadline: Deadline) -> None:
         await service.stop(deadline)
     except DrayError as exc:
         log.warning("stop_incomplete", stopped=service.name, code=exc.code, error=exc.message)
+    except Exception:  # the others still have to be stopped
+        log.exception("stop_incomplete", stopped=service.name)
 
 
 def main(name: str, build: Callable[[Settings], Service]) -> None:

@@ -5,12 +5,14 @@ import asyncio
 from services.converter.layers import LayerOrder, LayerPacker
 from services.converter.registries import Registries
 from services.converter.registry.client import ResolvedImage, ResolvedLayer
+from services.converter.registry.errors import ImageLimitError
 from services.converter.registry.platforms import parse_platform
 from shared.bus.interface import Bus
 from shared.config import Settings
 from shared.deadline import Deadline
 from shared.errors import DrayError
 from shared.events import (
+    MAX_EVENT_BYTES,
     Event,
     ImageChanged,
     ImageConverted,
@@ -33,6 +35,8 @@ from shared.states import State
 log = get_logger(__name__)
 
 CHECK_SECONDS = 60.0
+# A recipe travels in events, with room for what an event says beside it.
+MAX_RECIPE_BYTES = MAX_EVENT_BYTES // 2
 
 
 class Pulls:
@@ -149,7 +153,13 @@ class Pulls:
         log.info("layers_packed", layers=len(parts), reused=reused)
         reporter.enter(State.CONVERSION)
         async with deadline.bound("making the image's tables"):
-            return await asyncio.to_thread(_plan, self._store, keys, image, event.options)
+            recipe = await asyncio.to_thread(_plan, self._store, keys, image, event.options)
+        if len(recipe.model_dump_json()) > MAX_RECIPE_BYTES:
+            raise ImageLimitError(
+                f"the config of {reference} is too large to be passed on: keep its environment "
+                "and labels short"
+            )
+        return recipe
 
     async def _publish(self, event: Event) -> None:
         await self._bus.publish(event, Deadline.after(self._settings.bus.publish_timeout))

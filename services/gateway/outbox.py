@@ -47,6 +47,9 @@ class OutboxRelay:
         self._on_undeliverable = on_undeliverable
         self._waiting: asyncio.Queue[PendingEvent] = asyncio.Queue(BACKLOG)
         self._taken: set[str] = set()
+        # How old an event must be before the sweep takes it for left behind; at the start, any
+        # is: it may be of our own life before a crash.
+        self._left_alone = timedelta(0)
         self._tasks: list[asyncio.Task[None]] = []
         catalog.listen(self._stored)
 
@@ -73,9 +76,10 @@ class OutboxRelay:
         self._waiting.put_nowait(pending)
 
     async def _sweep(self) -> None:
-        before = utcnow() - timedelta(seconds=LEFT_BEHIND_SECONDS)
+        before = utcnow() - self._left_alone
         for pending in await self._catalog.pending(before, BATCH):
             self._take(pending)
+        self._left_alone = timedelta(seconds=LEFT_BEHIND_SECONDS)
 
     async def _work(self) -> None:
         while True:

@@ -216,7 +216,7 @@ class SqliteStore:
 
 def _create(path: Path) -> None:
     """An empty file that only we may read; SQLite gives its companion files the same mode."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 

@@ -1,0 +1,31 @@
+"""Fixtures that are shared by the whole session."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.support.bus_sites import EmbeddedSite, RabbitSite, Site
+from tests.support.rabbitmq import RabbitNode, need_rabbitmq
+
+
+@pytest.fixture(scope="session")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """One broker for all tests that leave it running; they use queues with names of their own."""
+    need_rabbitmq()
+    node = RabbitNode(tmp_path_factory.mktemp("rabbitmq") / "node")
+    try:
+        yield node.start()
+    finally:
+        node.discard()
+
+
+@pytest.fixture(params=["embedded", "rabbitmq"])
+async def bus_site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    """Services on one bus, with each adapter in turn."""
+    made: Site = (
+        EmbeddedSite()
+        if request.param == "embedded"
+        else RabbitSite(request.getfixturevalue("rabbit"))
+    )
+    yield made
+    await made.close()
