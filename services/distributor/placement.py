@@ -72,6 +72,7 @@ class Placements:
                 message=exc.message[:4000],
                 retryable=exc.retryable,
             )
+        log.info("image_placed", image=event.recipe.image_id, system=event.system)
         return ImagePlaced(
             correlation_id=event.correlation_id,
             causation_id=event.id,

@@ -55,6 +55,7 @@ class Mongod:
         )
 
     def start(self) -> Self:
+        self._directory.mkdir(parents=True, exist_ok=True)
         command = [self._binary, "--port", str(self.port), "--bind_ip", "127.0.0.1"]
         command += ["--dbpath", str(self._directory), "--wiredTigerCacheSizeGB", "0.25"]
         command += ["--logpath", str(self._directory / "mongod.log"), "--logappend"]

@@ -26,15 +26,21 @@ Answer = tuple[int, dict[str, Any]]
 
 
 class Site:
-    """Services over one settings file. `async with`; leaves no process behind."""
+    """Services over one settings file. `async with`; leaves no process behind.
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    Two sites of one directory, with other names, are replicas over the same files.
+    """
+
+    def __init__(
+        self, directory: Path, settings: Mapping[str, Any] | None = None, *, name: str = "site"
+    ) -> None:
+        self.name = name
         self.directory = directory
         self.images = directory / "images"
         self.store = directory / "data" / "store"
         self._ports = {name: free_port() for name in (*SERVICES, "agent")}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._config = directory / "dray.json"  # JSON is YAML, too
+        self._config = directory / f"{name}.json"  # JSON is YAML, too
         self._http: aiohttp.ClientSession | None = None
         directory.mkdir(parents=True, exist_ok=True)
         content = _merged(
@@ -46,7 +52,7 @@ class Site:
                 "log": {"format": "json"},
                 **{name: {"listen": f"127.0.0.1:{port}"} for name, port in self._ports.items()},
             },
-            settings,
+            settings or {},
         )
         content["agent"] |= {"system": "cluster", "node": "node1", "heartbeat": 1.0}
         self._config.write_text(json.dumps(content))
@@ -104,7 +110,7 @@ class Site:
         return self._processes.pop(name).returncode
 
     def log(self, name: str) -> str:
-        return (self.directory / f"{name}.log").read_text(errors="replace")
+        return (self.directory / f"{self.name}-{name}.log").read_text(errors="replace")
 
     async def ask(self, method: str, path: str, body: object = None) -> Answer:
         assert self._http is not None
@@ -157,7 +163,7 @@ class Site:
         return [path for path in self.directory.rglob("*.partial") if path.is_file()]
 
     def _spawn(self, name: str, command: Sequence[str | Path]) -> None:
-        with (self.directory / f"{name}.log").open("ab") as log:
+        with (self.directory / f"{self.name}-{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 command,
                 cwd=CHECKOUT,

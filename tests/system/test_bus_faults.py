@@ -46,7 +46,7 @@ async def test_a_broker_that_restarts_in_a_pull_loses_nothing(
         await start_with_settled_queues(broker)
         # A lease far longer than the test: no sweep may be what saves the pull.
         settings = {"bus": {"url": broker.url}, "pull": {"lease": 600.0}}
-        async with Site(tmp_path / "site", **settings) as site:
+        async with Site(tmp_path / "site", settings) as site:
             await site.start()
             if state == "PULLING":
                 gate.hold_after(MEGABYTE)
@@ -114,7 +114,7 @@ async def test_doubled_late_and_reordered_events_change_nothing(
     tmp_path: Path, broker_url: str, gate: Gate
 ) -> None:
     async with (
-        Site(tmp_path / "site", bus={"url": broker_url}) as site,
+        Site(tmp_path / "site", {"bus": {"url": broker_url}}) as site,
         await aio_pika.connect(broker_url) as connection,
     ):
         await site.start()

@@ -67,7 +67,7 @@ async def check_the_end(site: Site, pull: str, image: BuiltImage) -> None:
 async def test_a_killed_service_costs_no_pull(
     state: str, victim: str, tmp_path: Path, broker_url: str, gate: Gate, image: BuiltImage
 ) -> None:
-    async with Site(tmp_path / "site", bus={"url": broker_url}) as site:
+    async with Site(tmp_path / "site", {"bus": {"url": broker_url}}) as site:
         await site.start()
         pull = await bring_to(state, site, gate)
         site.kill(victim)
