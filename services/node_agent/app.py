@@ -1,0 +1,123 @@
+"""Wires the agent: mounter, jobs, local socket, and the bus behind them."""
+
+import asyncio
+import fcntl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from aiohttp import web
+
+from services.node_agent.holds import Holds
+from services.node_agent.jobs import Jobs
+from services.node_agent.local_api import LocalApi, socket_path
+from services.node_agent.mounter import Mounter
+from services.node_agent.mounts import choose_mounter
+from services.node_agent.staging import Stager
+from services.node_agent.state import JobFiles
+from services.node_agent.uplink import Uplink
+from shared.api import AgentStatus
+from shared.bus.interface import Bus
+from shared.config import Settings
+from shared.deadline import Deadline
+from shared.errors import ConfigError
+from shared.http import HttpServer, health_routes
+
+
+def build(settings: Settings, bus: Bus, *, serve_health: bool = True) -> "NodeAgent":
+    """The agent of this node. With `serve_health` it has an HTTP server of its own."""
+    if settings.agent.system not in settings.systems:
+        raise ConfigError(f"agent.system: there is no system '{settings.agent.system}' in systems")
+    return NodeAgent(settings, bus, socket_path(settings.agent_dir), serve_health=serve_health)
+
+
+class NodeAgent:
+    """The agent as a service."""
+
+    name = "agent"
+
+    def __init__(self, settings: Settings, bus: Bus, path: Path, *, serve_health: bool) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._socket_path = path
+        self._serve_health = serve_health
+        self._lock: BinaryIO | None = None
+        self._files: JobFiles | None = None
+        self._holds: Holds | None = None
+        self._uplink: Uplink | None = None
+        self._local: LocalApi | None = None
+        self._http: HttpServer | None = None
+
+    async def start(self, deadline: Deadline) -> None:
+        self._lock = await asyncio.to_thread(_alone, self._settings.agent_dir)
+        mounter = await asyncio.to_thread(choose_mounter, self._settings)
+        stager = await asyncio.to_thread(Stager, self._settings, mounter)
+        self._files = files = JobFiles(self._settings.agent_dir / "jobs")
+        self._holds = holds = Holds(stager)
+        jobs = Jobs(
+            holds,
+            files,
+            system=self._settings.agent.system,
+            stage_timeout=self._settings.agent.stage_timeout,
+        )
+        await jobs.adopt()
+        local = LocalApi(self._socket_path, jobs, lambda: self._status(jobs, holds, mounter))
+        await local.start()
+        self._local = local
+        if self._serve_health:
+            app = web.Application()
+            app.add_routes(health_routes(self.checks))
+            http = HttpServer(app, self._settings.agent.listen)
+            await http.start()
+            self._http = http
+        self._uplink = Uplink(self._settings, self._bus, jobs, holds, mounter)
+        await self._uplink.start(deadline)
+
+    async def stop(self, deadline: Deadline) -> None:
+        """What jobs hold stays mounted: they go on, and the next agent takes them over."""
+        if self._http is not None:
+            await self._http.stop()
+        if self._local is not None:
+            await self._local.stop()
+        if self._uplink is not None:
+            await self._uplink.stop(deadline)
+        if self._holds is not None:
+            await self._holds.close(deadline)
+        if self._files is not None:
+            await asyncio.to_thread(self._files.close)
+        if self._lock is not None:
+            self._lock.close()
+
+    async def checks(self) -> Mapping[str, str | None]:
+        problem = "not connected; jobs are staged by the local socket only"
+        return {"bus": None if self._bus.connected else problem}
+
+    def _status(self, jobs: Jobs, holds: Holds, mounter: Mounter) -> AgentStatus:
+        return AgentStatus(
+            node=self._settings.agent.node,
+            system=self._settings.agent.system,
+            bus_connected=self._bus.connected,
+            mounter=mounter.how,
+            mounts=holds.views,
+            jobs=jobs.view,
+        )
+
+
+def _alone(agent_dir: Path) -> BinaryIO:
+    """Two agents in one directory would unmount each other's images; the lock dies with us."""
+    try:
+        agent_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        lock = (agent_dir / "agent.lock").open("ab")
+    except OSError as exc:
+        raise ConfigError(
+            f"agent.run_dir: cannot write to {agent_dir}: {exc.strerror}; choose a directory "
+            "that the agent's user may write to"
+        ) from exc
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        lock.close()
+        raise ConfigError(
+            f"another agent works in {agent_dir}: stop it, or choose another agent.run_dir"
+        ) from exc
+    return lock

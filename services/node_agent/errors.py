@@ -1,0 +1,49 @@
+"""What can go wrong on a node."""
+
+from shared.errors import DrayError, NotFoundError
+
+
+class ImageNotPlacedError(NotFoundError):
+    """The image's file is not in the image directory that this node sees."""
+
+    code = "image_not_placed"
+
+
+class ImageNotMountableError(DrayError):
+    """The image is there, but this node's mounter cannot read it."""
+
+    code = "image_not_mountable"
+    status = 422
+
+
+class MountFailedError(DrayError):
+    """The kernel or squashfuse refused a mount."""
+
+    code = "mount_failed"
+
+
+class MounterUnavailableError(DrayError):
+    """This way of mounting cannot work for this user on this machine."""
+
+    code = "mounter_unavailable"
+
+
+class JobEndedError(DrayError):
+    """The job was released while its image was being mounted."""
+
+    code = "job_ended"
+    status = 409
+
+
+class ForbiddenError(DrayError):
+    """The job belongs to somebody else."""
+
+    code = "forbidden"
+    status = 403
+
+
+class TooManyJobsError(DrayError):
+    """One user holds more jobs on this node than anybody needs."""
+
+    code = "too_many_jobs"
+    status = 429

@@ -1,0 +1,148 @@
+"""Who needs which image: one mount per image, shared by all that hold it.
+
+Each image has one worker at most, which brings what is mounted in line with whether anybody holds
+it. So twenty requests at once make one mount, a request that gives up leaves nothing behind, and
+a hold that comes while an unmount is under way gets a fresh mount after it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from services.node_agent.mounter import How
+from services.node_agent.staging import Stager
+from shared.api import MountView
+from shared.deadline import Deadline
+from shared.events import NodeImage
+from shared.logging import get_logger
+from shared.models import ImageId
+
+log = get_logger(__name__)
+
+_THREADS: Final = 8
+T = TypeVar("T")
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    """One image on this node. `how` is set exactly while holders may use the mount."""
+
+    image: NodeImage | None
+    how: How | None = None
+    seconds: float = 0.0
+    holders: set[Hashable] = field(default_factory=set)
+    work: asyncio.Task[None] | None = None
+
+
+class Holds:
+    """All images on this node."""
+
+    def __init__(self, stager: Stager) -> None:
+        self._stager = stager
+        self._entries: dict[ImageId, _Entry] = {}
+        # A dead file system hangs these threads, and not those that the rest of us needs.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="mount")
+
+    @property
+    def views(self) -> tuple[MountView, ...]:
+        return tuple(
+            self._view(image_id, entry)
+            for image_id, entry in self._entries.items()
+            if entry.how is not None
+        )
+
+    async def adopt(self, wanted: frozenset[ImageId]) -> frozenset[ImageId]:
+        """Take over what an earlier agent mounted, as far as it is wanted. Before all else."""
+        found = await self._in_thread(self._stager.adopt, wanted)
+        self._entries = {image_id: _Entry(None, how) for image_id, how in found.items()}
+        return frozenset(found)
+
+    def hold_adopted(self, image_id: ImageId, holder: Hashable) -> None:
+        self._entries[image_id].holders.add(holder)
+
+    async def acquire(self, image: NodeImage, holder: Hashable, deadline: Deadline) -> MountView:
+        """Have the image mounted until `holder` releases it."""
+        entry = self._entries.setdefault(image.image_id, _Entry(image))
+        entry.image = image
+        claim = object()  # of this request alone: another one of the same holder may give up
+        entry.holders.add(claim)
+        try:
+            async with deadline.bound(f"mounting image {image.image_id}"):
+                while entry.how is None:
+                    await asyncio.shield(self._settle(image.image_id, entry))
+            entry.holders.add(holder)
+            return self._view(image.image_id, entry)
+        finally:
+            entry.holders.discard(claim)
+            self._settle(image.image_id, entry)
+
+    async def release(
+        self, image_ids: Iterable[ImageId], holder: Hashable, deadline: Deadline
+    ) -> None:
+        """`holder` needs these no more; returns when the last holder's mounts are gone."""
+        works = []
+        for image_id in image_ids:
+            entry = self._entries.get(image_id)
+            if entry is not None:
+                entry.holders.discard(holder)
+                works.append(self._settle(image_id, entry))
+        if works:
+            async with deadline.bound("unmounting"):
+                await asyncio.shield(asyncio.gather(*works, return_exceptions=True))
+
+    async def close(self, deadline: Deadline) -> None:
+        """Let running mounts finish. What is held stays mounted: jobs outlive their agent."""
+        works = [entry.work for entry in self._entries.values() if entry.work is not None]
+        if works:
+            await asyncio.wait(works, timeout=deadline.remaining())
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _view(self, image_id: ImageId, entry: _Entry) -> MountView:
+        return MountView(
+            image_id=image_id,
+            path=str(self._stager.path(image_id)),
+            how=entry.how or self._stager.how,
+            seconds=round(entry.seconds, 6),
+        )
+
+    def _settle(self, image_id: ImageId, entry: _Entry) -> asyncio.Task[None]:
+        if entry.work is None or entry.work.done():
+            entry.work = asyncio.create_task(self._work(image_id, entry), name=f"mount-{image_id}")
+            entry.work.add_done_callback(_note_failure)
+        return entry.work
+
+    async def _work(self, image_id: ImageId, entry: _Entry) -> None:
+        try:
+            while bool(entry.holders) != (entry.how is not None):
+                if entry.holders:
+                    await self._mount(entry)
+                else:
+                    entry.how = None  # from now on nobody is given this mount
+                    await self._in_thread(self._stager.unstage, image_id)
+                    log.info("image_unmounted", image=image_id)
+        except BaseException:
+            # All that waited fail together; whoever comes later starts afresh.
+            entry.holders.clear()
+            raise
+        finally:
+            if not entry.holders and self._entries.get(image_id) is entry:
+                del self._entries[image_id]
+
+    async def _mount(self, entry: _Entry) -> None:
+        assert entry.image is not None
+        started = time.monotonic()
+        await self._in_thread(self._stager.stage, entry.image)
+        entry.how = self._stager.how
+        entry.seconds = time.monotonic() - started
+        log.info("image_mounted", image=entry.image.image_id, seconds=entry.seconds, how=entry.how)
+
+    async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+
+def _note_failure(work: asyncio.Task[None]) -> None:
+    if not work.cancelled() and (exc := work.exception()) is not None:
+        log.warning("mount_not_settled", task=work.get_name(), error=str(exc))

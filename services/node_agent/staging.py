@@ -1,0 +1,113 @@
+"""From an image's id to a directory with its files in it."""
+
+import os
+import struct
+from pathlib import Path
+from typing import Final
+
+from services.node_agent.errors import ImageNotMountableError, ImageNotPlacedError
+from services.node_agent.mounter import How, Mounter
+from services.node_agent.mounts import mounted_images
+from services.node_agent.probe import COMPRESSORS, MAGIC
+from services.node_agent.unmount import clear
+from shared.config import Settings
+from shared.errors import DrayError
+from shared.events import NodeImage
+from shared.image.errors import ImageCorruptError
+from shared.logging import get_logger
+from shared.models import ImageId
+
+log = get_logger(__name__)
+
+# Of the superblock: magic, compressor, version, bytes used.
+_SUPERBLOCK: Final = struct.Struct("<I16xH6xHH8xQ")
+
+
+class Stager:
+    """The images of one system, mounted straight from its shared directory. All of it blocks."""
+
+    def __init__(self, settings: Settings, mounter: Mounter) -> None:
+        self.how: How = mounter.how
+        self._system = settings.agent.system
+        self._image_dir = settings.systems[self._system].image_dir
+        self._directory = mount_directory(settings)
+        self._mounter = mounter
+
+    def path(self, image_id: ImageId) -> Path:
+        return self._directory / image_id
+
+    def stage(self, image: NodeImage) -> None:
+        file = self._image_dir / f"{image.image_id}.squashfs"
+        self._examine(file, image)
+        target = self.path(image.image_id)
+        clear(target)
+        target.mkdir()
+        try:
+            self._mounter.mount(file, target)
+        except BaseException:
+            clear(target)
+            raise
+
+    def unstage(self, image_id: ImageId) -> None:
+        clear(self.path(image_id))
+
+    def adopt(self, wanted: frozenset[ImageId]) -> dict[ImageId, How]:
+        """What an earlier agent left and somebody still wants; the rest is taken away."""
+        found = mounted_images(self._directory)
+        kept = {image_id: how for image_id, how in found.items() if image_id in wanted}
+        for path in self._directory.iterdir():
+            if path.name in kept:
+                continue
+            try:
+                clear(path)
+            except (DrayError, OSError) as exc:
+                log.warning("leftover_stays", path=str(path), error=str(exc))
+            else:
+                log.info("leftover_removed", path=str(path))
+        return kept
+
+    def _examine(self, file: Path, image: NodeImage) -> None:
+        try:
+            with file.open("rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                head = stream.read(_SUPERBLOCK.size)
+        except FileNotFoundError as exc:
+            raise ImageNotPlacedError(
+                f"image {image.image_id} is not in {self._image_dir}, where this node looks for "
+                f"the images of system '{self._system}': pull it, and check that "
+                f"systems.{self._system}.image_dir is the same directory on this node"
+            ) from exc
+        except OSError as exc:
+            raise ImageNotMountableError(f"cannot read {file}: {exc.strerror}") from exc
+        if size != image.size:
+            raise ImageCorruptError(
+                f"{file} has {size} bytes and should have {image.size}: it was cut short or "
+                "replaced; pull the image again"
+            )
+        self._examine_superblock(file, head, size)
+
+    def _examine_superblock(self, file: Path, head: bytes, size: int) -> None:
+        if len(head) < _SUPERBLOCK.size:
+            raise ImageCorruptError(f"{file} is too short to be a squashfs image")
+        magic, compressor, major, minor, used = _SUPERBLOCK.unpack(head)
+        if magic != MAGIC or (major, minor) != (4, 0):
+            raise ImageCorruptError(f"{file} is no squashfs 4.0 image; pull the image again")
+        if used > size:
+            raise ImageCorruptError(f"{file} holds {size} of {used} bytes; pull the image again")
+        codec = COMPRESSORS.get(compressor, f"number {compressor}")
+        if codec not in self._mounter.codecs:
+            usable = sorted(self._mounter.codecs)
+            raise ImageNotMountableError(
+                f"{file.name} is compressed with {codec}, and this node mounts "
+                f"{' and '.join(usable)} only ({self._mounter.how}): "
+                f"set systems.{self._system}.pack.compression to {usable[0]} "
+                "and pull the image again"
+            )
+
+
+def mount_directory(settings: Settings) -> Path:
+    """Where the mounts of this agent are; made so that its names can be used but not listed."""
+    directory = settings.agent_dir / "mounts"
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o711)
+    return directory.resolve()
