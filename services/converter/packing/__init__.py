@@ -1,0 +1,24 @@
+"""One layer, straight off the wire, becomes one pack; nothing is ever unpacked."""
+
+from services.converter.packing.errors import (
+    LayerInvalidError,
+    LayerMismatchError,
+    LayerTooLargeError,
+)
+from services.converter.packing.feed import Feed, FeedClosedError
+from services.converter.packing.limits import Limits
+from services.converter.packing.pack_layer import PackSummary, pack_layer
+from services.converter.packing.stream import ByteSource, LayerDigests
+
+__all__ = [
+    "ByteSource",
+    "Feed",
+    "FeedClosedError",
+    "LayerDigests",
+    "LayerInvalidError",
+    "LayerMismatchError",
+    "LayerTooLargeError",
+    "Limits",
+    "PackSummary",
+    "pack_layer",
+]

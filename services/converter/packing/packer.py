@@ -1,0 +1,187 @@
+"""From members of a tar to the columns of a pack's index and the blocks of its data region.
+
+Whole blocks of a file follow each other; its last bytes, and files smaller than a block, share
+fragment blocks. A block of zeros is a hole.
+"""
+
+from array import array
+from collections.abc import Callable
+
+from services.converter.packing.blocks import BlockWriter
+from services.converter.packing.errors import LayerInvalidError
+from services.converter.packing.limits import Limits
+from services.converter.packing.policy import Policy
+from services.converter.packing.tar_reader import Member
+from services.converter.packing.tar_sparse import SparseMap
+from shared.image import kinds
+from shared.image.pack_index import PackIndex, Xattrs
+from shared.image.recipe import PackOptions
+
+Read = Callable[[int], bytes]
+
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+# What aufs left behind, which is neither a file nor a whiteout; nor is anything below it.
+_AUFS = b".wh..wh."
+_DEVICES = frozenset((kinds.BLOCK_DEVICE, kinds.CHARACTER_DEVICE))
+
+
+class Packer:
+    """Takes members in the tar's order, then `finish` gives the index."""
+
+    def __init__(
+        self, options: PackOptions, blocks: BlockWriter, limits: Limits, read: Read
+    ) -> None:
+        self._block_size = options.block_size
+        self._policy = Policy(options)
+        self._blocks = blocks
+        self._limits = limits
+        self._read = read
+        self._index = PackIndex(compression=options.compression, block_size=options.block_size)
+        self._content_bytes = 0
+        self._zeros = bytes(options.block_size)
+        self._fragment = bytearray()
+        self._fragment_blocks: list[int] = []
+        self._directory_rows: dict[bytes, int] = {}
+        self._xattr_rows: dict[Xattrs, int] = {(): 0}
+
+    def add(self, member: Member) -> None:
+        parent, _, name = member.path.rpartition(b"/")
+        if _WHITEOUT in member.path and self._is_mark(parent, name):
+            return
+        index = self._index
+        self._limits.check_entries(len(index.names) + 1)
+        if not name and member.kind != kinds.DIRECTORY:
+            raise LayerInvalidError("a layer's tar has something else than a directory as its root")
+        kind, details = self._details(member)
+        index.kinds.append(kind)
+        index.details.append(details)
+        index.names.append(name)
+        index.parents.append(self._directory(parent))
+        index.modes.append(self._policy.mode(member))
+        index.uids.append(self._policy.owner(member.uid))
+        index.gids.append(self._policy.owner(member.gid))
+        index.mtimes.append(member.mtime)
+        index.xattrs.append(self._xattrs(member) if member.xattrs else 0)
+
+    def finish(self) -> PackIndex:
+        """Write what is left; now every block's place is known."""
+        self._flush_fragment()
+        starts = self._blocks.finish()
+        index = self._index
+        index.blocks = self._blocks.sizes
+        index.file_starts = array("Q", map(starts.__getitem__, index.file_blocks))
+        for block in self._fragment_blocks:
+            index.fragments.extend((starts[block], index.blocks[block]))
+        index.data_length = self._blocks.length
+        index.data_sha256 = self._blocks.sha256
+        return index
+
+    def _is_mark(self, parent: bytes, name: bytes) -> bool:
+        """Note a whiteout or an opaque mark; true as well for what is to be ignored."""
+        index = self._index
+        leftover = parent.startswith(_AUFS) or b"/" + _AUFS in parent
+        if not leftover and name == _OPAQUE:
+            index.opaques.append(parent)
+        elif not leftover and name.startswith(_WHITEOUT) and not name.startswith(_AUFS):
+            index.whiteout_parents.append(parent)
+            index.whiteout_names.append(name[len(_WHITEOUT) :])
+            self._limits.check_entries(len(index.whiteout_names))
+        return leftover or name.startswith(_WHITEOUT)
+
+    def _directory(self, path: bytes) -> int:
+        row = self._directory_rows.setdefault(path, len(self._directory_rows))
+        if row == len(self._index.directories):
+            self._index.directories.append(path)
+        return row
+
+    def _xattrs(self, member: Member) -> int:
+        xattrs = self._policy.xattrs(member)
+        row = self._xattr_rows.setdefault(xattrs, len(self._xattr_rows))
+        if row > len(self._index.xattr_sets):
+            self._index.xattr_sets.append(xattrs)
+        return row
+
+    def _details(self, member: Member) -> tuple[int, int]:
+        """The kind to record, and the row of what only this kind has."""
+        kind, index = member.kind, self._index
+        if kind == kinds.FILE:
+            self._add_file(member)
+            return kind, len(index.file_sizes) - 1
+        if kind in {kinds.SYMLINK, kinds.HARD_LINK}:
+            index.targets.append(member.target)
+            return kind, len(index.targets) - 1
+        if kind in _DEVICES:
+            device = self._policy.device(member)
+            if device is None:
+                return kinds.DROPPED, 0
+            index.devices.append(device)
+            return kind, len(index.devices) - 1
+        return kind, 0
+
+    def _add_file(self, member: Member) -> None:
+        index, size = self._index, member.size
+        self._content_bytes += size
+        self._limits.check_bytes(self._content_bytes)
+        index.file_sizes.append(size)
+        index.file_blocks.append(self._blocks.count)
+        if member.sparse is not None:
+            tail = self._add_sparse_blocks(member.sparse)
+        else:
+            for _ in range(size // self._block_size):
+                self._add_block(self._read(self._block_size))
+            tail = self._read(size % self._block_size)
+        fragment, offset = self._add_to_fragment(tail) if tail else (kinds.NO_FRAGMENT, 0)
+        index.file_fragments.append(fragment)
+        index.file_fragment_offsets.append(offset)
+
+    def _add_block(self, block: bytes) -> None:
+        if block[0] == 0 and block == self._zeros:
+            self._blocks.add_holes(1)
+        else:
+            self._blocks.add(block)
+
+    def _add_sparse_blocks(self, sparse: SparseMap) -> bytes:
+        """Whole blocks are added; what is left of the file is returned."""
+        size = self._block_size
+        whole = sparse.size // size * size
+        block = bytearray()
+        base = 0  # of the block that is being filled, when there is anything in it
+        for start, length in sparse.regions:
+            offset, end = start, start + length
+            while offset < end:
+                at = offset // size * size
+                if at != base and block:
+                    self._finish_sparse_block(block)
+                    base += size
+                if at != base:
+                    self._blocks.add_holes((at - base) // size)
+                    base = at
+                piece = self._read(min(end, base + size) - offset)
+                block += bytes(offset - base - len(block)) + piece
+                offset += len(piece)
+        if base == whole:
+            return bytes(block) + bytes(sparse.size - whole - len(block))
+        if block:
+            self._finish_sparse_block(block)
+            base += size
+        if base < whole:
+            self._blocks.add_holes((whole - base) // size)
+        return bytes(sparse.size - whole)
+
+    def _finish_sparse_block(self, block: bytearray) -> None:
+        self._add_block(bytes(block) + bytes(self._block_size - len(block)))
+        block.clear()
+
+    def _add_to_fragment(self, tail: bytes) -> tuple[int, int]:
+        if len(self._fragment) + len(tail) > self._block_size:
+            self._flush_fragment()
+        offset = len(self._fragment)
+        self._fragment += tail
+        return len(self._fragment_blocks), offset
+
+    def _flush_fragment(self) -> None:
+        if self._fragment:
+            self._fragment_blocks.append(self._blocks.count)
+            self._blocks.add(bytes(self._fragment))
+            self._fragment.clear()
