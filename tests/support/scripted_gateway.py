@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import ThreadingMixIn, UnixStreamServer
@@ -75,9 +75,10 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.content_type == "text/event-stream":
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(reply.body), reply.body))
-            self.wfile.write(b"" if reply.cut else b"0\r\n\r\n")
             self.close_connection = True
+            with suppress(ConnectionError):  # a client may have enough before we have
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(reply.body), reply.body))
+                self.wfile.write(b"" if reply.cut else b"0\r\n\r\n")
             return
         self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()

@@ -1,0 +1,163 @@
+"""Entering images on this machine's kernel: as root and as an ordinary user."""
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.support.entering import PATIENCE, RUN, Caller
+from tests.support.squashfs import is_root
+from tests.support.users import AS_NOBODY, REPOSITORY, ordinary_environment, ordinary_python
+
+
+def test_output_status_environment_and_identity(caller: Caller, image: Path) -> None:
+    script = "id -u; id -g; echo $GREETING $HOME; env | grep -c HOME; exit 7"
+    done = caller.run(image, "sh", "-c", script)
+    uid = "0" if caller.name == "root" else str(AS_NOBODY["user"] if is_root() else os.getuid())
+    assert done.returncode == 7
+    assert done.stdout.split()[0] == uid
+    assert "hello" in done.stdout
+    assert done.stdout.splitlines()[-1] == "0", "nothing of the host's environment comes along"
+    assert done.stderr == ""
+
+
+def test_the_image_is_read_only_and_tmp_is_not(caller: Caller, image: Path) -> None:
+    done = caller.run(image, "sh", "-c", "touch /tmp/x && ls /tmp; touch /x /bin/y")
+    assert done.stdout == "x\n"
+    assert done.stderr.count("Read-only file system") == 2
+    assert done.returncode != 0
+    assert not list((image / "tmp").iterdir())
+
+
+def test_host_trees_and_files_are_there_and_files_cannot_be_written(
+    caller: Caller, image: Path
+) -> None:
+    script = "cat /etc/passwd /etc/hosts; cat /proc/sys/kernel/ostype; ls /sys /dev; : > /etc/hosts"
+    done = caller.run(image, "sh", "-c", script)
+    assert Path("/etc/passwd").read_text() + Path("/etc/hosts").read_text() in done.stdout
+    assert "Linux\n" in done.stdout
+    assert {"kernel", "null"} <= set(done.stdout.split())
+    assert done.returncode != 0
+    assert caller.run(image, "cat", "/etc/os-release").stdout == "NAME=tiny\n"
+
+
+def test_no_privileges_can_be_gained_and_no_descriptor_leaks(caller: Caller, image: Path) -> None:
+    done = caller.run(image, "sh", "-c", "grep NoNewPrivs /proc/self/status; ls /proc/self/fd")
+    assert done.stdout.split() == ["NoNewPrivs:", "1", "0", "1", "2", "3"]  # 3: that of ls
+    signals = caller.run(image, "grep", "SigIgn", "/proc/self/status").stdout.split()[1]
+    assert int(signals, 16) & (1 << (signal.SIGPIPE - 1)) == 0
+
+
+def test_the_host_s_mounts_are_untouched(caller: Caller, image: Path) -> None:
+    before = Path("/proc/self/mountinfo").read_text()
+    assert caller.run(image, "cat", "/etc/os-release").returncode == 0
+    assert Path("/proc/self/mountinfo").read_text() == before
+
+
+def test_the_working_directory_comes_along_where_the_image_has_its_place(
+    caller: Caller, image: Path
+) -> None:
+    if REPOSITORY.parts[1] in {"tmp", "usr", "opt", "var"}:
+        pytest.skip("the repository is below a directory that images keep to themselves")
+    done = caller.run(image, "sh", "-c", "pwd; ls pyproject.toml", cwd=REPOSITORY)
+    assert done.stdout.splitlines() == [str(REPOSITORY), "pyproject.toml"]
+
+
+@pytest.mark.parametrize("cwd", ["/", "/etc", "/usr/bin"])
+def test_the_host_s_system_directories_never_replace_the_image_s(
+    caller: Caller, image: Path, cwd: str
+) -> None:
+    done = caller.run(image, "sh", "-c", "cat /etc/os-release; ls /", cwd=cwd)
+    assert done.stdout.startswith("NAME=tiny\n")
+    assert "boot" not in done.stdout.split()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not is_root(), reason="needs a home that the image has a place for")
+def test_home_comes_along(image: Path) -> None:
+    done = Caller("root", {}).run(image, "stat", "-c", "%d:%i", "/root")
+    here = Path("/root").stat()
+    assert done.stdout == f"{here.st_dev}:{here.st_ino}\n"
+
+
+def test_a_working_directory_that_was_asked_for_must_exist(caller: Caller, image: Path) -> None:
+    assert caller.run(image, "pwd", workdir="/etc").stdout == "/etc\n"
+    done = caller.run(image, "pwd", workdir="/nowhere")
+    assert done.returncode == 125
+    assert "/nowhere" in done.stderr
+
+
+def test_commands_that_cannot_run_say_why_as_a_shell_does(caller: Caller, hostile: Path) -> None:
+    def put(name: str, content: str, mode: int) -> None:
+        (hostile / "bin" / name).write_text(content)
+        (hostile / "bin" / name).chmod(mode)
+
+    put("plain", "not a program", 0o755)
+    put("closed", "#!/bin/sh\n", 0o644)
+    put("orphan", "#!/no/such/interpreter\n", 0o755)
+    expected = {
+        "absent": (127, "no such command"),
+        "/bin/absent": (127, "no such command"),
+        "orphan": (127, "interpreter"),
+        "plain": (126, "neither a program"),
+        "closed": (126, "cannot be executed"),
+        "/etc": (126, "directory"),
+    }
+    for command, (status, says) in expected.items():
+        done = caller.run(hostile, command)
+        assert (done.returncode, says in done.stderr) == (status, True), (command, done.stderr)
+
+
+def test_an_image_that_is_not_there_says_so(caller: Caller, image: Path) -> None:
+    done = caller.run(image / "nothing", "pwd")
+    assert done.returncode == 125
+    assert "not mounted" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+async def test_signals_reach_the_command_and_its_end_is_ours(
+    caller: Caller, image: Path, number: signal.Signals
+) -> None:
+    trap = f"trap 'echo caught; exit 3' {number.name.removeprefix('SIG')}"
+    process = caller.start(image, "", "sh", "-c", f"{trap}; echo ready; while :; do :; done")
+    try:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=PATIENCE)
+        assert (out, process.returncode) == ("caught\n", 3)
+    finally:
+        process.kill()
+    killed = caller.run(image, "sh", "-c", "kill -9 $$")
+    assert killed.returncode == 128 + signal.SIGKILL
+
+
+def test_an_interrupt_from_the_terminal_is_not_doubled(caller: Caller, image: Path) -> None:
+    # The terminal sends it to the command as well as to us; the second one would be ours.
+    keyboard, terminal = pty.openpty()
+    script = "trap 'echo caught' INT; trap 'exit 4' TERM; echo ready; while :; do :; done"
+    with open(keyboard, "rb+", buffering=0) as keys:  # noqa: PTH123 - a descriptor
+        process = subprocess.Popen(
+            ["setsid", "--ctty", ordinary_python(), "-c", RUN, image, "", "sh", "-c", script],
+            env=ordinary_environment(), cwd="/", stdin=terminal, stdout=terminal, **caller.who,
+        )  # fmt: skip
+        os.close(terminal)
+        too_late = threading.Timer(PATIENCE, process.kill)  # ends the reads as well
+        too_late.start()
+        shown = b""
+        while b"ready" not in shown:
+            shown += keys.read(1024)
+        keys.write(b"\x03")
+        while b"caught" not in shown:
+            shown += keys.read(1024)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 4
+        too_late.cancel()
+        with contextlib.suppress(OSError):  # EIO: nobody holds the terminal any more
+            while more := keys.read(1024):
+                shown += more
+    assert shown.count(b"caught") == 1

@@ -1,0 +1,164 @@
+"""Entering what is hostile, and machines that refuse: nothing is mounted where it must not be."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cli.enter import explain_refusal
+from tests.support.entering import ORDINARY, PATIENCE, ROOT, RUN, Caller
+from tests.support.squashfs import is_root, mounts_in, place_image
+from tests.support.users import REPOSITORY, ordinary_environment, ordinary_python
+
+LOOK = """
+import os, sys
+from pathlib import Path
+from cli import enter
+root = Path(sys.argv[1])
+enter.make_namespaces()
+known = {line.split()[4] for line in open("/proc/self/mountinfo")}
+inside = enter._bind_read_only(root)
+enter._furnish(inside, sys.argv[3:])
+for line in open("/proc/self/mountinfo"):
+    if line.split()[4] not in known:
+        print(line.split()[4])
+"""
+
+
+def new_mounts(caller: Caller, root: Path, *own: str) -> list[str]:
+    """Everything that entering mounts, as the host's paths."""
+    done = caller.run(root, *own, code=LOOK)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_nothing_is_mounted_through_symbolic_links(
+    caller: Caller, hostile: Path, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    for name in ("proc", "dev", "sys", "tmp", "etc", "home/somebody"):
+        (victim / name).mkdir(parents=True)
+    for name in ("passwd", "group", "hosts", "resolv.conf"):
+        (victim / "etc" / name).write_text("of the victim")
+    own = victim / "home/somebody"
+    for name in ("proc", "dev", "sys", "tmp", "etc"):
+        shutil.rmtree(hostile / name)
+        (hostile / name).symlink_to(victim / name)
+    (hostile / victim.parent.relative_to("/")).parent.mkdir(parents=True, exist_ok=True)
+    assert new_mounts(caller, hostile, str(own)) == [str(hostile)]
+
+
+def test_a_link_in_the_middle_or_at_the_end_is_no_mount_point(
+    caller: Caller, hostile: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("hosts", "passwd"):
+        (hostile / "etc" / name).unlink()
+    (hostile / "etc/hosts").symlink_to("/etc/hosts")
+    (hostile / "etc/passwd").mkdir()
+    (hostile / "up").symlink_to("..")
+    found = new_mounts(caller, hostile, "/up/elsewhere")
+    assert all(Path(point).is_relative_to(hostile) for point in found)
+    inside = {str(Path(point).relative_to(hostile)) for point in found}
+    assert {"proc", "dev", "sys", "tmp", "etc/group", "etc/resolv.conf"} <= inside
+    assert not {"etc/hosts", "etc/passwd"} & inside
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not is_root(), reason="loop mounts need root")
+@pytest.mark.parametrize("who", [ROOT, ORDINARY])
+def test_a_mounted_squashfs_is_entered_and_outlives_its_unmount(
+    who: Caller, image: Path, tmp_path: Path
+) -> None:
+    from services.node_agent.loop import LoopMounter  # noqa: PLC0415
+    from services.node_agent.unmount import clear  # noqa: PLC0415
+
+    for directory in (tmp_path, *list(tmp_path.parents)[:2]):
+        directory.chmod(0o755)
+    placed = place_image(image, tmp_path / "images", name="system", codec="zstd")
+    target = tmp_path / "mnt"
+    target.mkdir()
+    LoopMounter(tmp_path / "probe").mount(placed.path, target)
+    try:
+        script = "echo ready; cat; cat /etc/os-release; touch /x"
+        process = subprocess.Popen(
+            [ordinary_python(), "-c", RUN, target, "", "sh", "-c", script],
+            env=ordinary_environment(), cwd="/", text=True, **who.who,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    finally:
+        clear(target)
+    out, err = process.communicate("", timeout=PATIENCE)
+    assert out == "NAME=tiny\n"
+    assert "Read-only" in err
+    assert mounts_in(tmp_path) == []
+
+
+MOVE = """
+import os, sys
+from pathlib import Path
+from cli import enter
+enter.make_namespaces()
+inside = enter._bind_read_only(Path(sys.argv[1]))
+os.fchdir(inside)
+enter.move_root()
+os.chdir("/")
+enter.execute(sys.argv[3:], {"PATH": "/bin"})
+"""
+
+
+def test_without_pivot_root_the_image_becomes_the_root_as_well(caller: Caller, image: Path) -> None:
+    done = caller.run(image, "sh", "-c", "cat /etc/os-release; ls /..", code=MOVE)
+    assert done.stdout.startswith("NAME=tiny\n"), done.stderr
+    assert "boot" not in done.stdout.split()
+
+
+LIMITED = """
+import os
+from pathlib import Path
+from cli import enter
+from shared import linux
+linux.unshare(linux.CLONE_NEWUSER)
+Path("/proc/sys/user/max_user_namespaces").write_text("0")
+assert os.geteuid() != 0
+try:
+    enter.make_namespaces()
+except enter.NamespacesRefusedError as exc:
+    print(exc)
+"""
+
+
+def test_a_real_refusal_names_the_sysctl(caller: Caller) -> None:
+    done = caller.run(Path("/"), code=LIMITED)
+    assert "sysctl -w user.max_user_namespaces=15000" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("user/max_user_namespaces", "0"),
+        ("kernel/unprivileged_userns_clone", "0"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1"),
+    ],
+)
+def test_each_refusing_sysctl_is_recognised(tmp_path: Path, name: str, value: str) -> None:
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_text(f"{value}\n")
+    message = explain_refusal(PermissionError(1, "no"), 1000, tmp_path)
+    assert f"sysctl -w {name.replace('/', '.')}=" in message
+
+
+def test_a_refusal_without_such_a_sysctl_is_explained_too(tmp_path: Path) -> None:
+    assert "seccomp" in explain_refusal(PermissionError(1, "no"), 1000, tmp_path)
+    assert "CAP_SYS_ADMIN" in explain_refusal(PermissionError(1, "no"), 0, tmp_path)
+
+
+def test_entering_loads_no_heavy_package() -> None:
+    code = "import sys, cli.supervise; print(*sys.modules)"
+    loaded = subprocess.run(
+        ["python3", "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"pydantic", "aiohttp", "asyncio", "typer", "rich"} & set(loaded)
