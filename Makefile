@@ -1,0 +1,46 @@
+# Everything starts here; `make` alone says what there is. Needs Python 3.11 or newer, no more.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types fmt clean venv venv-dev test-ready
+
+# Servers live in sbin, which an ordinary user's PATH may lack.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+help:
+	@echo 'make demo                      see an image come and run, on this machine, in a minute'
+	@echo 'make demo REF=alpine:3         the same with an image of your choice'
+	@echo 'make demo KEEP=1               and stay up, to look at the dashboard'
+	@echo 'make test                      run every test, against real servers where they exist'
+	@echo "make test ARGS='-k reference'  run some"
+	@echo 'make lint types fmt            ruff check and format --check; mypy; format the code'
+	@echo 'make clean                     remove the demo'\''s data and the caches of tools'
+
+demo: venv
+	@.venv/bin/python -m deploy.demo $(if $(REF),--ref '$(REF)') $(if $(KEEP),--keep)
+
+test: test-ready
+	@.venv/bin/pytest $(ARGS)
+
+lint: venv-dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: venv-dev
+	.venv/bin/mypy
+
+fmt: venv-dev
+	.venv/bin/ruff check --fix-only .
+	.venv/bin/ruff format .
+
+clean:
+	rm -rf .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+venv:
+	@deploy/bootstrap/venv.sh all
+
+venv-dev:
+	@deploy/bootstrap/venv.sh dev
+
+test-ready: venv-dev
+	@deploy/bootstrap/test_tools.sh

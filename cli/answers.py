@@ -1,0 +1,133 @@
+"""What the gateway says about pulls and images, read once into plain values.
+
+shared.api defines it with pydantic; importing that takes longer than a status command may last.
+A test holds the two together.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from cli.errors import UnexpectedAnswerError
+from cli.http import Json
+from shared.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer's bytes; cached: its pack is in the store already."""
+
+    digest: str
+    done: int
+    total: int
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the running attempt is."""
+
+    stage: State
+    done: int
+    total: int
+    rate: float
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A READY image, as far as a command acts on it."""
+
+    id: str
+    reference: str
+    system: str
+    size: int
+    sha256: str
+    layers: int
+    env: tuple[str, ...]
+    entrypoint: tuple[str, ...]
+    cmd: tuple[str, ...]
+    workdir: str
+    ready_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """One pull, and the gateway's own words for whoever wants JSON."""
+
+    id: str
+    reference: str
+    system: str
+    state: State
+    tries: int
+    requested_by: str
+    requested_at: datetime
+    progress: Progress | None
+    failure: str | None
+    image: Image | None
+    raw: Json
+
+    @property
+    def ended(self) -> bool:
+        return not self.state.in_flight
+
+
+def read_pull(raw: Json) -> Pull:
+    with reading("a pull"):
+        failure = raw["failure"]
+        return Pull(
+            id=raw["id"],
+            reference=raw["reference"],
+            system=raw["system"],
+            state=State(raw["state"]),
+            tries=raw["tries"],
+            requested_by=raw["requested_by"],
+            requested_at=read_time(raw["requested_at"]),
+            progress=_read_progress(raw["progress"]) if raw["progress"] else None,
+            failure=failure["message"] if failure else None,
+            image=read_image(raw["image"]) if raw["image"] else None,
+            raw=raw,
+        )
+
+
+def read_image(raw: Json) -> Image:
+    with reading("an image"):
+        return Image(
+            id=raw["id"],
+            reference=raw["reference"],
+            system=raw["system"],
+            size=raw["size"],
+            sha256=raw["sha256"],
+            layers=len(raw["layers"]),
+            env=tuple(raw["env"]),
+            entrypoint=tuple(raw["entrypoint"]),
+            cmd=tuple(raw["cmd"]),
+            workdir=raw["workdir"],
+            ready_at=read_time(raw["ready_at"]),
+        )
+
+
+def read_time(text: str) -> datetime:
+    with reading("a time"):
+        return datetime.fromisoformat(text)
+
+
+def _read_progress(raw: Json) -> Progress:
+    layers = (
+        Layer(entry["digest"], entry["done"], entry["total"], entry["cached"])
+        for entry in raw["layers"]
+    )
+    return Progress(State(raw["stage"]), raw["done"], raw["total"], raw["rate"], tuple(layers))
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Name an answer that lacks what the body takes from it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as exc:
+        raise UnexpectedAnswerError(
+            f"the gateway's answer about {what} cannot be read ({exc!r}): "
+            "is it of another version than this command?"
+        ) from exc

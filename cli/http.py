@@ -1,0 +1,114 @@
+"""JSON over HTTP with the standard library alone, so that a status command starts at once."""
+
+import http.client
+import json
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cli.errors import RefusedError, UnexpectedAnswerError
+
+Json = dict[str, Any]
+Connect = Callable[[float], http.client.HTTPConnection]
+"""Make a connection whose every read and write may take so many seconds."""
+
+MAX_BODY: Final = 64 << 20
+MAX_LINE: Final = 4 << 20
+ERRORS: Final = ("application/problem+json", "application/json")
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP to a local socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A success; `body` is empty where the answer had none."""
+
+    status: int
+    body: Json
+
+
+def call(
+    connect: Connect, method: str, path: str, body: Mapping[str, Any] | None, timeout: float
+) -> Answer:
+    """One request. OSError and HTTPException mean that nobody answered."""
+    with _sent(connect(timeout), method, path, body) as response:
+        content = response.read(MAX_BODY + 1)
+        if len(content) > MAX_BODY:
+            raise UnexpectedAnswerError(f"the answer to {method} {path} exceeds {MAX_BODY} bytes")
+        return Answer(response.status, _decoded(content, method, path) if content else {})
+
+
+def events(connect: Connect, path: str, silence: float) -> Iterator[Json]:
+    """The data of server-sent events, until the stream ends or is silent for too long."""
+    with _sent(connect(silence), "GET", path, None) as response:
+        data: list[bytes] = []
+        while line := response.readline(MAX_LINE):
+            text = line.rstrip(b"\r\n")
+            if text.startswith(b"data:"):
+                data.append(text[5:])
+            elif not text and data:
+                yield _decoded(b"\n".join(data), "GET", path)
+                data = []
+
+
+@contextmanager
+def _sent(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None,
+) -> Iterator[http.client.HTTPResponse]:
+    try:
+        headers = {"Accept": "application/json, text/event-stream", "User-Agent": "dray"}
+        payload = None
+        if body is not None:
+            payload = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        connection.request(method, path, payload, headers)
+        with connection.getresponse() as response:
+            if response.status >= 300:
+                raise _problem(response, method, path)
+            yield response
+    finally:
+        connection.close()
+
+
+def _problem(response: http.client.HTTPResponse, method: str, path: str) -> Exception:
+    kind = response.headers.get_content_type()
+    problem: Json = {}
+    if kind in ERRORS:
+        problem = _decoded(response.read(MAX_BODY), method, path)
+    code = problem.get("code")
+    if not isinstance(code, str):
+        return UnexpectedAnswerError(
+            f"{method} {path} was answered with {response.status} {response.reason} ({kind}), "
+            "which Dray does not say: is the address that of a Dray gateway?"
+        )
+    detail = problem.get("detail") or problem.get("message") or response.reason
+    return RefusedError(str(detail), status=response.status, code=code)
+
+
+def _decoded(content: bytes, method: str, path: str) -> Json:
+    stranger = UnexpectedAnswerError(
+        f"the answer to {method} {path} is no JSON object: is the address that of a Dray gateway?"
+    )
+    try:
+        value = json.loads(content)
+    except ValueError as exc:
+        raise stranger from exc
+    if not isinstance(value, dict):
+        raise stranger
+    return value

@@ -1,0 +1,175 @@
+"""Showing a pull as it goes: bars on a terminal, a line per change anywhere else."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Final, Protocol
+
+from cli import show
+from cli.answers import Layer, Progress, Pull
+from shared.states import State
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+QUIET_SECONDS: Final = 10.0
+"""In a log, a long stage says how far it is this often."""
+MAX_BARS: Final = 16
+
+MEANING: Final = {
+    State.INIT: "waiting for a converter",
+    State.PULLING: "fetching layers from the registry",
+    State.EXAMINATION: "examined by the site",
+    State.CONVERSION: "making one squashfs of them",
+    State.TRANSFER: "placing it on the shared file system",
+}
+
+
+class Display(Protocol):
+    """Somewhere to show a pull."""
+
+    def update(self, pull: Pull) -> None: ...
+
+
+class Silence:
+    """For JSON: only the end is told."""
+
+    def update(self, pull: Pull) -> None:
+        return
+
+
+class Lines:
+    """One line per change of state, with the bytes."""
+
+    def __init__(self, write: Callable[[str], None], repeat: float) -> None:
+        self._write = write
+        self._repeat = repeat
+        self._began = time.monotonic()
+        self._state: State | None = None
+        self._latest = ""
+        self._printed = ""
+        self._printed_at = 0.0
+
+    def update(self, pull: Pull) -> None:
+        now = time.monotonic()
+        if pull.ended:
+            self._print(self._latest, now)
+            return
+        told = _told(pull)
+        if pull.state is not self._state:
+            # What the state before came to, which its first line could not know.
+            self._print(self._latest, now)
+            self._state = pull.state
+            self._print(told, now)
+        elif now - self._printed_at >= self._repeat:
+            self._print(told, now)
+        self._latest = told
+
+    def _print(self, line: str, now: float) -> None:
+        if line and line != self._printed:
+            self._write(f"{now - self._began:7.1f} s  {line}")
+            self._printed, self._printed_at = line, now
+
+
+class Bars:
+    """A bar for each layer and one for the whole, redrawn in place below what is over."""
+
+    def __init__(self) -> None:
+        from rich import progress  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        console = Console(highlight=False)
+        self.drawing = progress.Progress(
+            progress.SpinnerColumn(),
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(bar_width=30),
+            progress.DownloadColumn(),
+            progress.TextColumn("{task.fields[note]}", markup=False),
+            progress.TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._over = Lines(lambda line: console.print(Text(line)), repeat=float("inf"))
+        self._whole = self.drawing.add_task("INIT", total=None, note="")
+        self._layers: dict[str, TaskID] = {}
+
+    def update(self, pull: Pull) -> None:
+        self._over.update(pull)
+        progress = _current(pull)
+        note = MEANING.get(pull.state, "")
+        if progress and progress.total:
+            note = _pace(progress) or note
+        self.drawing.update(
+            self._whole,
+            description=f"{pull.state:<10}",
+            completed=progress.done if progress else 0,
+            total=progress.total or None if progress else None,
+            note=note,
+        )
+        for layer in _shown(progress.layers if progress else ()):
+            self._show_layer(layer)
+
+    def _show_layer(self, layer: Layer) -> None:
+        done = layer.total if layer.cached else layer.done
+        note = "re-used" if layer.cached else ""
+        total = layer.total or None
+        if task := self._layers.get(layer.digest):
+            self.drawing.update(task, completed=done, total=total, note=note)
+            return
+        name = layer.digest.removeprefix("sha256:")[: show.SHORT_ID - 2]
+        self._layers[layer.digest] = self.drawing.add_task(
+            name, completed=done, total=total, note=note
+        )
+
+
+def display_for(*, json: bool, terminal: bool) -> tuple[Display, AbstractContextManager[object]]:
+    """What fits where stdout leads, and what has to be entered while it shows."""
+    if json:
+        return Silence(), nullcontext()
+    if terminal:
+        bars = Bars()
+        return bars, bars.drawing
+    return Lines(lambda line: print(line, flush=True), QUIET_SECONDS), nullcontext()
+
+
+def _told(pull: Pull) -> str:
+    progress = _current(pull)
+    line = f"{pull.state:<10}  "
+    if progress is None or not progress.total:
+        return line + MEANING.get(pull.state, "")
+    if progress.done:
+        line += f"{show.size(progress.done)} of {show.size(progress.total)}"
+    else:
+        line += f"{MEANING.get(pull.state, '')}: {show.size(progress.total)}"
+    if progress.layers:
+        reused = sum(layer.cached for layer in progress.layers)
+        line += f" in {_count(len(progress.layers), 'layer')}"
+        line += f", {reused} re-used" if reused else ""
+    return line
+
+
+def _current(pull: Pull) -> Progress | None:
+    """Progress of an earlier stage says nothing about this one."""
+    progress = pull.progress
+    return progress if progress and progress.stage is pull.state else None
+
+
+def _pace(progress: Progress) -> str:
+    if progress.rate <= 0 or progress.done >= progress.total:
+        return ""
+    left = (progress.total - progress.done) / progress.rate
+    return f"{show.size(progress.rate)}/s, {show.duration(left)} left"
+
+
+def _shown(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """The layers that have work in them, if there are too many for a screen."""
+    if len(layers) <= MAX_BARS:
+        return layers
+    largest = sorted(layers, key=lambda layer: layer.total, reverse=True)[:MAX_BARS]
+    chosen = {layer.digest for layer in largest}
+    return tuple(layer for layer in layers if layer.digest in chosen)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

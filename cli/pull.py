@@ -1,0 +1,67 @@
+"""`dray pull`: ask for an image, watch it come, say what it became."""
+
+import sys
+import time
+
+from cli import show
+from cli.answers import Image, Pull, read_pull
+from cli.errors import EXIT_FAILED, EXIT_INTERRUPTED
+from cli.follow import follow
+from cli.gateway import Gateway
+from cli.progress import display_for
+from shared.states import State
+
+
+def pull(gateway: Gateway, reference: str, system: str | None, *, wait: bool, json: bool) -> int:
+    """The exit code: 0 READY (or accepted, if not waited for), 1 FAILURE."""
+    began = time.monotonic()
+    answer = gateway.request_pull(reference, system)
+    accepted = read_pull(answer.body)
+    if accepted.state is State.READY:
+        return _ended(accepted, "unchanged" if answer.status == 200 else "", began, json=json)
+    if not wait:
+        return _left_running(accepted, json=json)
+    latest = accepted
+    display, drawing = display_for(json=json, terminal=sys.stdout.isatty())
+    try:
+        with drawing:
+            for latest in follow(gateway, accepted):
+                display.update(latest)
+    except KeyboardInterrupt:
+        rejoin = f"dray pull {reference}" + (f" --system {system}" if system else "")
+        print(f"\nThe pull goes on without us. Rejoin it with: {rejoin}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return _ended(latest, "", began, json=json)
+
+
+def _left_running(accepted: Pull, *, json: bool) -> int:
+    if json:
+        show.document(accepted.raw)
+    else:
+        print(f"{accepted.state}  {show.plain(accepted.reference)} (pull {accepted.id})")
+        print("See how it goes with `dray queue`, or rejoin it with the same command.")
+    return EXIT_FAILED if accepted.state is State.FAILURE else 0
+
+
+def _ended(last: Pull, remark: str, began: float, *, json: bool) -> int:
+    if json:
+        show.document(last.raw)
+        return 0 if last.state is State.READY else EXIT_FAILED
+    if last.state is State.READY and last.image is not None:
+        print(_ready(last.image, remark, time.monotonic() - began))
+        return 0
+    tries = f" after {last.tries} tries" if last.tries > 1 else ""
+    reason = show.plain(last.failure or "the gateway gave no reason")
+    print(f"{last.state}{tries}: {reason}", file=sys.stderr)
+    if last.image is not None:
+        ready = show.age(last.image.ready_at)
+        print(f"The image that became READY {ready} stays usable.", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _ready(image: Image, remark: str, seconds: float) -> str:
+    remark = f"{remark}, " if remark else ""
+    return (
+        f"READY  {show.plain(image.reference)}  {remark}id {image.id[: show.SHORT_ID]}, "
+        f"{show.size(image.size)}, {show.duration(seconds)}"
+    )

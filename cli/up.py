@@ -1,0 +1,128 @@
+"""`dray up`: all four services in one process, the one place that puts them together."""
+
+import asyncio
+import fcntl
+import ipaddress
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cli.agent import own_data_dir
+from cli.errors import CliError
+from shared.bus.connect import connect_bus
+from shared.config import Settings, load_settings
+from shared.errors import MissingDependencyError
+from shared.logging import configure_logging
+from shared.service import Service, run_services
+
+NEEDED = ("aiosqlite", "isal", "zstandard")
+"""What a node's small installation lacks: the embedded catalog's driver and the codecs."""
+
+
+class AlreadyUpError(CliError):
+    """Another process works on the same data directory."""
+
+    code = "already_up"
+
+
+def up(config: Path | None, listen: str | None, data: Path | None) -> None:
+    """Run until SIGINT or SIGTERM."""
+    # Jobs of any user read what we place, whatever umask we were started with.
+    os.umask(0o022)
+    settings = settings_for(config, listen, data)
+    configure_logging(settings.log)
+    _warn_if_open(settings.gateway.listen)
+    with _alone(settings.data_dir):
+        asyncio.run(_run(settings))
+
+
+def settings_for(config: Path | None, listen: str | None, data: Path | None) -> Settings:
+    """The site's settings; what they leave open is chosen for one process on one machine."""
+    flags: dict[str, Any] = {}
+    if data is not None:
+        flags["data_dir"] = str(data.absolute())
+    if listen is not None:
+        flags["gateway"] = {"listen": listen}
+    given = load_settings(config, flags)
+    chosen: dict[str, Any] = {}
+    if not given.agent.model_fields_set:
+        chosen["agent"] = {"system": next(iter(given.systems))}
+    if "data_dir" not in given.model_fields_set and os.geteuid() != 0:
+        chosen["data_dir"] = str(own_data_dir())
+    return load_settings(config, {**chosen, **flags})
+
+
+async def _run(settings: Settings) -> None:
+    services = _build(settings)
+    await run_services(services, started=lambda: _tell(settings))
+
+
+def _build(settings: Settings) -> Sequence[Service]:
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"the services need {', '.join(missing)}, not installed here: pip install 'dray[all]'"
+        )
+    from services.converter import app as converter  # noqa: PLC0415
+    from services.distributor import app as distributor  # noqa: PLC0415
+    from services.gateway import app as gateway  # noqa: PLC0415
+    from services.node_agent import app as node_agent  # noqa: PLC0415
+
+    bus = connect_bus(settings, "dray-up")
+    # The gateway answers for the process, and opens the bus first and closes it last.
+    return [
+        gateway.build(settings, bus),
+        converter.build(settings, bus, serve_health=False),
+        distributor.build(settings, bus, serve_health=False),
+        node_agent.build(settings, bus, serve_health=False),
+    ]
+
+
+def _tell(settings: Settings) -> None:
+    address = f"http://{settings.gateway.listen}"
+    print(f"Dray is up: {address} (dashboard and API), data in {settings.data_dir}", flush=True)
+
+
+def _warn_if_open(listen: str) -> None:
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        print(
+            f"dray: warning: {listen} can be reached from other machines, and this version has "
+            "no authentication yet: whoever reaches it may pull and release images. "
+            "Listen on 127.0.0.1 unless a firewall stands before it.",
+            file=sys.stderr,
+        )
+
+
+@contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory's lock; it ends with the process, however that ends."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        handle = (data_dir / "up.lock").open("a+", encoding="ascii")
+    except OSError as exc:
+        raise CliError(
+            f"cannot write to {data_dir}: {exc.strerror}; choose another place with --data"
+        ) from exc
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read(32).strip() or "unknown"
+            raise AlreadyUpError(
+                f"another `dray up` (process {holder}) works on {data_dir}: stop it first, or "
+                "give this one a place of its own with --data and --listen"
+            ) from None
+        handle.truncate(0)
+        handle.write(f"{os.getpid()}\n")
+        handle.flush()
+        yield

@@ -1,0 +1,127 @@
+"""The `dray` command as a user calls it: output, exit codes, and how little it loads."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from shared.api import DeadLettersView, DeadLetterView, ImagePage, NodesView, NodeView, QueueView
+from shared.states import State
+from tests.support.scripted_gateway import Reply, Script, problem, says, scripted_gateway
+from tests.support.views import NOW, REFERENCE, failed, image_view, pull_view, pulling
+
+Served = tuple[str, Script]
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    with scripted_gateway() as found:
+        yield found
+
+
+def _dray(url: str, *arguments: str, then: str = "") -> subprocess.CompletedProcess[str]:
+    program = f"from cli.main import main\ntry:\n    main()\nfinally:\n    {then or 'pass'}"
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env=os.environ | {"DRAY_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_images_are_listed_for_people_and_for_programs(served: Served) -> None:
+    url, script = served
+    script.on("GET /api/v1/images?limit=500", says(ImagePage(items=(image_view(),), next=None)))
+    listed = _dray(url, "images").stdout.splitlines()
+    assert listed[1].split()[:5] == [REFERENCE, "local", "3.5", "MB", "1"]
+    assert json.loads(_dray(url, "images", "--json").stdout)["items"][0]["reference"] == REFERENCE
+
+
+def test_a_lookup_tells_what_the_image_runs_and_a_miss_is_exit_code_1(served: Served) -> None:
+    url, script = served
+    script.on("GET /api/v1/images/daint/docker/alpine%3A3", says(image_view()))
+    found = _dray(url, "lookup", "alpine:3", "--system", "daint")
+    assert found.returncode == 0
+    assert "cmd         /bin/sh" in found.stdout
+    script.on("GET /api/v1/images/_/docker/x", problem(404, "not_found", "pull it: dray pull x"))
+    missed = _dray(url, "lookup", "x")
+    assert (missed.returncode, missed.stderr) == (1, "dray: pull it: dray pull x\n")
+
+
+def test_the_queue_shows_bytes_and_reasons(served: Served) -> None:
+    url, script = served
+    items = (pulling(1_000_000, 4_000_000), failed("no such tag", id="pull-2"))
+    script.on("GET /api/v1/queue?system=daint", says(QueueView(items=items)))
+    shown = _dray(url, "queue", "--system", "daint").stdout
+    assert "PULLING  1.0 MB of 4.0 MB" in shown
+    assert f"{REFERENCE}: no such tag" in shown
+
+
+def test_dead_letters_are_shown_and_replayed(served: Served) -> None:
+    url, script = served
+    letter = DeadLetterView(
+        id="l/1", queue="gateway.events", reason="rejected", deliveries=4, died_at=NOW, body="{}"
+    )
+    script.on("GET /api/v1/admin/dead-letters", says(DeadLettersView(items=(letter,))))
+    assert "gateway.events  4" in _dray(url, "queue", "dead").stdout
+    script.on("POST /api/v1/admin/dead-letters/l%2F1/replay", Reply(status=204))
+    replayed = _dray("http://127.0.0.1:1", "queue", "--url", url, "dead", "--replay", "l/1")
+    assert (replayed.returncode, replayed.stdout) == (0, "Event l/1 is in its queue again.\n")
+
+
+def test_nodes_are_shown_with_how_they_mount(served: Served) -> None:
+    url, script = served
+    node = NodeView(
+        node="nid1",
+        system="local",
+        kernel="6.1",
+        mounter="loop",
+        codecs=("gzip", "zstd"),
+        mounts=2,
+        seen_at=NOW,
+    )
+    script.on("GET /api/v1/nodes", says(NodesView(items=(node,))))
+    assert "nid1  local   6.1     loop         gzip, zstd  2" in _dray(url, "nodes").stdout
+
+
+def test_an_answer_of_another_version_is_named(served: Served) -> None:
+    url, script = served
+    script.on("GET /api/v1/nodes", Reply(b'{"items": [{"node": "n"}]}'))
+    shown = _dray(url, "nodes")
+    assert shown.returncode == 3
+    assert "another version" in shown.stderr
+
+
+def test_without_a_gateway_the_exit_code_is_3_and_the_message_says_what_to_do() -> None:
+    shown = _dray("http://127.0.0.1:1", "images")
+    assert shown.returncode == 3
+    assert "dray up" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize("arguments", [("pull",), ("queue", "--nonsense"), ("--url",)])
+def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
+    assert _dray("http://127.0.0.1:1", *arguments).returncode == 2
+
+
+@pytest.mark.parametrize("command", ["pull", "run", "up", "queue", "lookup"])
+def test_help_teaches_with_an_example(command: str) -> None:
+    assert f"\n  dray {command}" in _dray("", command, "--help").stdout
+
+
+def test_the_version_is_told() -> None:
+    assert _dray("", "--version").stdout.startswith("dray 0.")
+
+
+def test_a_status_command_loads_nothing_heavy(served: Served) -> None:
+    url, script = served
+    script.on("GET /api/v1/queue", says(QueueView(items=(pull_view(State.INIT),))))
+    shown = _dray(url, "queue", then="import sys; print(*sys.modules, file=sys.stderr)")
+    loaded = {name.partition(".")[0] for name in shown.stderr.split()}
+    assert REFERENCE in shown.stdout
+    assert loaded.isdisjoint({"aiohttp", "asyncio", "pydantic", "rich", "structlog", "yaml"})

@@ -1,0 +1,183 @@
+"""`dray pull`: what it prints, how it follows, how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from cli import follow, progress
+from cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, RefusedError, UnreachableError
+from cli.gateway import Gateway
+from cli.pull import pull
+from shared.states import State
+from tests.support.scripted_gateway import (
+    Reply,
+    Script,
+    problem,
+    says,
+    scripted_gateway,
+    streams,
+)
+from tests.support.views import REFERENCE, failed, image_view, pull_view, pulling
+
+ASK = "POST /api/v1/pulls"
+LOOK = "GET /api/v1/pulls/pull-1"
+FOLLOW = "GET /api/v1/pulls/pull-1/events"
+ACCEPTED = says(pull_view(State.INIT), 202)
+Served = tuple[str, Script]
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    monkeypatch.setattr(follow, "LOOK_AGAIN", 0.01)
+    with scripted_gateway() as found:
+        found[1].on(ASK, ACCEPTED)
+        yield found
+
+
+def _pull(url: str, *, wait: bool = True, json: bool = False) -> int:
+    return pull(Gateway(url), "alpine:3", None, wait=wait, json=json)
+
+
+def test_each_state_has_a_line_with_its_bytes_and_the_end_says_what_it_became(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, script = served
+    steps = (
+        pull_view(State.INIT),
+        pulling(0, 4_000_000),
+        pulling(4_000_000, 4_000_000),
+        pull_view(State.CONVERSION),
+        pull_view(State.TRANSFER),
+        pull_view(State.READY),
+    )
+    script.on(FOLLOW, streams(*steps))
+    assert _pull(url) == 0
+    lines = [line.split("s  ", 1)[-1].strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[:-1] == [
+        "INIT        waiting for a converter",
+        "PULLING     fetching layers from the registry: 4.0 MB in 2 layers, 1 re-used",
+        "PULLING     4.0 MB of 4.0 MB in 2 layers, 1 re-used",
+        "CONVERSION  making one squashfs of them",
+        "TRANSFER    placing it on the shared file system",
+    ]
+    assert lines[-1].startswith(f"READY  {REFERENCE}  id aaaaaaaaaaaa, 3.5 MB, ")
+
+
+def test_an_unchanged_image_is_ready_without_following(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, script = served
+    script.on(ASK, says(pull_view(State.READY), 200))
+    assert _pull(url) == 0
+    assert "unchanged" in capsys.readouterr().out
+    assert [request for request, _ in script.asked] == [ASK]
+
+
+def test_a_failure_ends_with_its_reason_and_says_what_stays_usable(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, script = served
+    script.on(FOLLOW, streams(failed("denied\x1b[2J", tries=3, image=image_view())))
+    assert _pull(url) == EXIT_FAILED
+    errors = capsys.readouterr().err
+    assert "FAILURE after 3 tries: denied\N{REPLACEMENT CHARACTER}[2J" in errors
+    assert "stays usable" in errors
+
+
+def test_json_is_one_document_the_last_state(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, script = served
+    script.on(FOLLOW, streams(pulling(1, 2), pull_view(State.READY)))
+    assert _pull(url, json=True) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "READY"
+
+
+def test_no_wait_leaves_at_once(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    url, script = served
+    assert _pull(url, wait=False) == 0
+    assert "INIT" in capsys.readouterr().out
+    assert len(script.asked) == 1
+
+
+def test_following_survives_a_restart_of_the_gateway(served: Served) -> None:
+    url, script = served
+    script.on(
+        FOLLOW,
+        streams(pulling(1, 9), cut=True),
+        problem(503, "catalog_unavailable", "starting"),
+        streams(pull_view(State.READY)),
+    )
+    script.on(LOOK, says(pulling(5, 9)))
+    assert _pull(url) == 0
+    assert [request for request, _ in script.asked] == [ASK, FOLLOW, LOOK, FOLLOW, FOLLOW]
+
+
+def test_following_gives_up_in_the_end_and_says_how_to_rejoin(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, script = served
+    monkeypatch.setattr(follow, "PATIENCE", 0.05)
+    script.on(FOLLOW, problem(503, "catalog_unavailable", "no database"))
+    with pytest.raises(UnreachableError, match=f"(?s)no database.*dray pull {REFERENCE}"):
+        _pull(url)
+
+
+def test_a_pull_that_a_newer_one_replaced_is_told_at_once(served: Served) -> None:
+    url, script = served
+    script.on(FOLLOW, problem(404, "not_found", "a newer pull took its place"))
+    with pytest.raises(RefusedError, match="newer pull"):
+        _pull(url)
+
+
+def test_ctrl_c_leaves_the_pull_running_and_says_how_to_rejoin(served: Served) -> None:
+    url, script = served
+    following, over = threading.Event(), threading.Event()
+
+    def hold() -> Reply:
+        following.set()
+        over.wait(30)
+        return streams(pull_view(State.READY))
+
+    script.on(FOLLOW, hold)
+    command = subprocess.Popen(
+        [sys.executable, "-c", "from cli.main import main; main()", "pull", "alpine:3"],
+        env=os.environ | {"DRAY_URL": url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert following.wait(30)
+        command.send_signal(signal.SIGINT)
+        _, errors = command.communicate(timeout=30)
+    finally:
+        over.set()
+        command.kill()
+        command.wait()
+    assert command.returncode == EXIT_INTERRUPTED
+    assert "goes on without us. Rejoin it with: dray pull alpine:3" in errors
+
+
+def test_bars_show_layers_and_hold_no_more_than_a_screen_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cli.answers import read_pull  # noqa: PLC0415
+
+    monkeypatch.setattr(progress, "MAX_BARS", 1)
+    bars = progress.Bars()
+    view = json.loads(pulling(250, 1000).model_dump_json())
+    view["progress"]["layers"][1]["total"] = 5
+    bars.update(read_pull(view))
+    whole, layer = bars.drawing.tasks
+    assert whole.description.strip() == "PULLING"
+    assert (whole.completed, whole.total) == (250, 1000)
+    assert "left" in whole.fields["note"]
+    assert layer.total == 1000
+    assert "PULLING     250 B of 1.0 kB" in capsys.readouterr().out

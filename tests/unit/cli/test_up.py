@@ -1,0 +1,139 @@
+"""`dray up` before it starts anything: settings, the lock, the warning."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.up import _build, _warn_if_open, settings_for
+from shared.errors import ConfigError, MissingDependencyError
+
+HOLDER = """
+import sys
+from pathlib import Path
+from cli.up import _alone
+with _alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("DRAY_")]:
+        monkeypatch.delenv(name)
+
+
+def test_without_a_word_it_serves_one_system_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    settings = settings_for(None, None, None)
+    assert settings.gateway.listen == "127.0.0.1:7600"
+    assert settings.data_dir == Path("/var/lib/dray")
+    assert settings.agent.system in settings.systems
+
+
+def test_an_ordinary_user_s_data_go_where_xdg_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_DATA_HOME", "/home/u/data")
+    settings = settings_for(None, None, None)
+    assert settings.data_dir == Path("/home/u/data/dray")
+    assert settings.systems["local"].image_dir == Path("/home/u/data/dray/images")
+    monkeypatch.setenv("XDG_DATA_HOME", "not/absolute")
+    monkeypatch.setenv("HOME", "/home/u")
+    assert settings_for(None, None, None).data_dir == Path("/home/u/.local/share/dray")
+
+
+def test_flags_go_before_the_file_and_the_file_before_what_is_usual(tmp_path: Path) -> None:
+    config = tmp_path / "dray.yaml"
+    config.write_text(
+        f"data_dir: {tmp_path}/site\ngateway: {{listen: '127.0.0.1:1234'}}\n"
+        f"systems: {{daint: {{image_dir: {tmp_path}/daint}}}}\n"
+    )
+    settings = settings_for(config, None, None)
+    assert settings.data_dir == tmp_path / "site"
+    assert settings.gateway.listen == "127.0.0.1:1234"
+    assert settings.agent.system == "daint"
+    flagged = settings_for(config, "127.0.0.1:99", tmp_path / "flag")
+    assert flagged.data_dir == tmp_path / "flag"
+    assert flagged.gateway.listen == "127.0.0.1:99"
+
+
+def test_the_command_line_s_own_variables_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRAY_URL", "http://gateway:7600")
+    monkeypatch.setenv("DRAY_SOCKET", "/run/dray/agent.sock")
+    assert settings_for(None, None, Path("/data")).data_dir == Path("/data")
+
+
+def test_a_senseless_address_is_refused_by_its_key() -> None:
+    with pytest.raises(ConfigError, match=r"gateway\.listen"):
+        settings_for(None, "7600", None)
+
+
+def _up(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from cli.main import main; main()", "up", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_second_one_on_the_same_data_is_refused_until_the_first_has_died(tmp_path: Path) -> None:
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        second = _up("--data", str(tmp_path))
+        assert second.returncode == 1
+        assert f"another `dray up` (process {first.pid}) works on {tmp_path}" in second.stderr
+        first.kill()
+    third = subprocess.run(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert third.stdout == "held\n"
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = _up("--data", str(tmp_path / "file/inside"))
+    assert refused.returncode == 1
+    assert "choose another place with --data" in refused.stderr
+
+
+def test_a_small_installation_is_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.up.find_spec", lambda name: None if name == "isal" else name)
+    with pytest.raises(MissingDependencyError, match=r"need isal, .*pip install 'dray\[all\]'"):
+        _build(settings_for(None, None, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("listen", "warned"),
+    [
+        ("0.0.0.0:0", True),
+        ("[::]:0", True),
+        ("gateway.example.org:0", True),
+        ("127.0.0.1:0", False),
+        ("[::1]:0", False),
+        ("localhost:0", False),
+    ],
+)
+def test_an_address_that_others_reach_is_warned_about(
+    listen: str, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _warn_if_open(listen)
+    assert ("no authentication" in capsys.readouterr().err) is warned
