@@ -16,7 +16,7 @@ Connect = Callable[[float], http.client.HTTPConnection]
 
 MAX_BODY: Final = 64 << 20
 MAX_LINE: Final = 4 << 20
-ERRORS: Final = ("application/problem+json", "application/json")
+ERRORS: Final = "application/problem+json"
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -89,7 +89,7 @@ def _sent(
 def _problem(response: http.client.HTTPResponse, method: str, path: str) -> Exception:
     kind = response.headers.get_content_type()
     problem: Json = {}
-    if kind in ERRORS:
+    if kind == ERRORS:
         problem = _decoded(response.read(MAX_BODY), method, path)
     code = problem.get("code")
     if not isinstance(code, str):
@@ -97,7 +97,7 @@ def _problem(response: http.client.HTTPResponse, method: str, path: str) -> Exce
             f"{method} {path} was answered with {response.status} {response.reason} ({kind}), "
             "which Dray does not say: is the address that of a Dray gateway?"
         )
-    detail = problem.get("detail") or problem.get("message") or response.reason
+    detail = problem.get("detail") or response.reason
     return RefusedError(str(detail), status=response.status, code=code)
 
 

@@ -31,7 +31,8 @@ from shared.models import NodeName, Strict, SystemName
 CONFIG_FILE_VARIABLE = "DRAY_CONFIG"
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
 Platform = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$")]
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
+# Processors that images know under other names than the kernel does.
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
 def this_platform() -> str:
@@ -88,7 +89,7 @@ class PullSettings(Strict):
     """A worker that said nothing for so long is taken as dead; its pull is tried again."""
     queue_timeout: Seconds = 3600.0
     """How long a pull may wait for a converter before it fails and says so."""
-    max_tries: Annotated[int, Field(ge=1, le=100)] = 3
+    max_tries: Annotated[int, Field(ge=1, le=100)] = 5
     sweep_interval: Seconds = 5.0
 
 
@@ -110,7 +111,7 @@ class ConverterSettings(Strict):
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Compression threads per layer; 0 takes one per core."""
     pull_timeout: Seconds = 4 * 3600.0
-    max_layer_bytes: Annotated[int, Field(ge=1 << 20)] = 1 << 40
+    max_layer_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 30
 
 
 class DistributorSettings(Strict):

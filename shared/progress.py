@@ -45,17 +45,18 @@ class ProgressReporter:
         self._whole: Part | None = None
         self._rate = 0.0
         self._measured = (time.monotonic(), 0)
-        self._stage_changed = asyncio.Event()
+        self._news = asyncio.Event()
 
     def enter(self, stage: State, whole: Part | None = None) -> None:
         """Say at once that a stage has begun. `whole` counts where there are no layers."""
         self._stage = stage
         self._whole = whole
-        self._stage_changed.set()
+        self._news.set()
 
     def expect(self, parts: dict[str, Part]) -> None:
-        """The layers to come, by digest."""
+        """The layers to come, by digest: said at once, so that everybody sees how much it is."""
         self._parts = parts
+        self._news.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -69,7 +70,7 @@ class ProgressReporter:
         sent: PullProgressed | None = None
         sent_at = 0.0
         while True:
-            self._stage_changed.clear()
+            self._news.clear()
             report = self._report()
             silent = time.monotonic() - sent_at
             if sent is None or _says_more(report, sent) or silent > self._longest_silence:
@@ -77,7 +78,7 @@ class ProgressReporter:
                 sent, sent_at = report, time.monotonic()
             try:
                 async with asyncio.timeout(INTERVAL):
-                    await self._stage_changed.wait()
+                    await self._news.wait()
             except TimeoutError:
                 continue
 

@@ -18,7 +18,8 @@ from shared.bus.topology import CONVERTER_CHECKS, CONVERTER_PULLS
 from shared.config import Settings
 from shared.deadline import Deadline
 from shared.events import PullRequested, RefreshRequested
-from shared.http import HttpServer, health_routes
+from shared.http.health import health_routes
+from shared.http.server import HttpServer
 from shared.image.store import PackStore
 
 

@@ -12,7 +12,8 @@ from shared.bus.topology import distributor_queue
 from shared.config import Settings
 from shared.deadline import Deadline
 from shared.events import PlacementRequested
-from shared.http import HttpServer, health_routes
+from shared.http.health import health_routes
+from shared.http.server import HttpServer
 from shared.image.files import remove_stale_partials
 from shared.image.store import PackStore
 from shared.image.weave import Regions

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from services.gateway.feed import ChangeFeed
-from services.gateway.handlers.answers import error_middleware
 from services.gateway.handlers.v1 import V1
 from services.gateway.images import Images
 from services.gateway.jobs import Jobs
@@ -34,7 +33,9 @@ from shared.events import (
     PullFailed,
     PullProgressed,
 )
-from shared.http import HttpServer, health_routes
+from shared.http.answers import error_middleware
+from shared.http.health import health_routes
+from shared.http.server import HttpServer
 from shared.tasks import cancel_all, repeat
 
 EVENT_SLOTS = 32
@@ -61,10 +62,17 @@ class Gateway:
         feed = ChangeFeed(catalog)
         images = Images(catalog)
         self._pulls = Pulls(catalog, feed, Transitions(settings.pull, settings.systems), timeout)
-        self._jobs = Jobs(catalog, images, self._pulls, timeout)
+        self._jobs = Jobs(
+            catalog,
+            images,
+            self._pulls,
+            timeout=timeout,
+            stage_timeout=settings.agent.stage_timeout,
+        )
         self._outbox = OutboxRelay(catalog, bus, settings.bus.publish_timeout, self._jobs.no_agent)
         self._sweep = Sweep(
-            (self._pulls.overdue, self._jobs.overdue), settings.pull.lease if bus.durable else 0.0
+            (self._pulls.overdue, self._jobs.overdue, self._jobs.unanswered),
+            settings.pull.lease if bus.durable else 0.0,
         )
         v1 = V1(
             systems=tuple(settings.systems),

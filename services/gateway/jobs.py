@@ -40,11 +40,21 @@ FAN_OUT_SECONDS = 10.0
 class Jobs:
     """The jobs of one site."""
 
-    def __init__(self, catalog: Catalog, images: Images, pulls: Pulls, timeout: float) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        images: Images,
+        pulls: Pulls,
+        *,
+        timeout: float,
+        stage_timeout: float,
+    ) -> None:
         self._catalog = catalog
         self._images = images
         self._pulls = pulls
         self._timeout = timeout
+        # An agent that is alive says so within its own bound; then its word has to come here.
+        self._answer_within = timedelta(seconds=stage_timeout + FAN_OUT_SECONDS)
 
     async def announce(self, request: JobRequest, user: str) -> JobRecord:
         """Record a job and wake its nodes. Announcing it again changes nothing."""
@@ -118,6 +128,20 @@ class Jobs:
             await self.fan_out(job)
         return len(late)
 
+    async def unanswered(self, limit: int) -> int:
+        """Nodes that took the job and never said how it went."""
+        silent = await self._catalog.stagings.due(utcnow(), limit)
+        for staging in silent:
+            failed = NodeFailed(
+                correlation_id=staging.job_id,
+                node=staging.node,
+                job_id=staging.job_id,
+                code="no_answer",
+                message=f"the agent of node {staging.node} did not answer; is it alive?",
+            )
+            await self.on_failed(failed)
+        return len(silent)
+
     async def nodes(self, limit: int) -> list[NodeRecord]:
         return await self._catalog.nodes.find({}, limit=limit)
 
@@ -184,6 +208,7 @@ class Jobs:
                 node=node,
                 announced_at=job.announced_at,
                 state=StagingState.PENDING,
+                due_at=utcnow() + self._answer_within,
             )
             event = JobAllocated(
                 correlation_id=job.job_id,
@@ -198,7 +223,7 @@ class Jobs:
             if found is None or found.released or found.announced_at != job.announced_at:
                 return None
             event = JobReleased(correlation_id=job.job_id, node=node, job_id=job.job_id)
-            return Change(found.but(released=True), (event,))
+            return Change(found.but(released=True, due_at=None), (event,))
 
         step = allocate if job.released_at is None else release
         await self._catalog.stagings.change(staging_key(job.job_id, node), step, self._deadline())
@@ -211,9 +236,11 @@ class Jobs:
         seconds: float | None,
     ) -> None:
         def store(found: StagingRecord | None) -> Change[StagingRecord] | None:
-            if found is None or found.state is not StagingState.PENDING:
+            # Late good news beats a failure; nothing takes a mounted image back.
+            if found is None or found.state in {StagingState.STAGED, state}:
                 return None
-            return Change(found.but(state=state, failure=failure, seconds=seconds))
+            ended = found.but(state=state, failure=failure, seconds=seconds, due_at=None)
+            return Change(ended)
 
         key = staging_key(event.job_id, event.node)
         await self._catalog.stagings.change(key, store, self._deadline())

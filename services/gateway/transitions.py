@@ -200,7 +200,17 @@ class Transitions:
         """A bus that forgets was restarted: whatever was in flight is nobody's work now."""
         if record is None or not record.state.in_flight:
             return None
-        return self.gone_quiet(record.but(due_at=now), now)
+        if record.state is State.INIT:
+            return self._still_waiting(record, now)
+        if record.tries < self.rules.max_tries:
+            return self._again(record, now)
+        # Perhaps it is this very image that brings the process down: not for ever.
+        message = (
+            f"Dray was restarted {record.tries} times while it worked on this pull; pull again, "
+            "and if it stays so, have the operator find out why it goes down"
+        )
+        failure = Failure(code="interrupted", message=message)
+        return Change(self._ended(record, State.FAILURE, failure=failure))
 
     def _still_waiting(self, record: ImageRecord, now: datetime) -> Changed:
         waited = (now - record.requested_at).total_seconds()

@@ -21,7 +21,8 @@ from shared.bus.interface import Bus
 from shared.config import Settings
 from shared.deadline import Deadline
 from shared.errors import ConfigError
-from shared.http import HttpServer, health_routes
+from shared.http.health import health_routes
+from shared.http.server import HttpServer
 
 
 def build(settings: Settings, bus: Bus, *, serve_health: bool = True) -> "NodeAgent":

@@ -37,7 +37,7 @@ def distributor_queue(system: str) -> WorkQueue:
 
 
 def agent_queue(node: str) -> AgentQueue:
-    return AgentQueue(f"agent.{node}", (agent_key(node), "agents.all"))
+    return AgentQueue(f"agent.{node}", (agent_key(node),))
 
 
 def work_queues(systems: Iterable[str]) -> tuple[WorkQueue, ...]:

@@ -124,7 +124,10 @@ class JobRecord(Record):
 
 
 class StagingRecord(Record):
-    """One node of one job; a document of its own, so that ten thousand nodes never contend."""
+    """One node of one job; a document of its own, so that ten thousand nodes never contend.
+
+    While it is PENDING, `due_at` says until when the agent may take.
+    """
 
     collection = "stagings"
     indexes = (("job_id", "state"),)

@@ -20,12 +20,13 @@ from deploy.demo.sample_image import write_sample_image
 from services.converter.registry import errors
 from services.converter.registry.client import RegistryClient, ResolvedImage
 from services.converter.registry.endpoint import registry_endpoint
-from services.converter.registry.platforms import Platform
+from services.converter.registry.platforms import parse_platform
 from services.converter.registry.transport import open_session
+from shared.config import this_platform
 from shared.deadline import Deadline
 from shared.reference import ImageReference, parse_reference
 
-HERE = Platform.of_this_machine()
+HERE = parse_platform(this_platform())
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,9 @@ from aiohttp.test_utils import TestServer
 from services.converter.registry import errors
 from services.converter.registry.client import RegistryClient
 from services.converter.registry.endpoint import Credentials, registry_endpoint
-from services.converter.registry.platforms import Platform
+from services.converter.registry.platforms import Platform, parse_platform
 from services.converter.registry.transport import Patience, open_session
+from shared.config import this_platform
 from shared.deadline import Deadline
 from shared.reference import parse_reference
 from tests.support.images import (
@@ -33,7 +34,7 @@ from tests.support.images import (
 )
 from tests.support.registry import DebianRegistry, self_signed
 
-HERE = Platform.of_this_machine()
+HERE = parse_platform(this_platform())
 ELSEWHERE = Platform("linux", "s390x")
 LOGIN = ("alice", "pa:ss word")
 

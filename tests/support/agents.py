@@ -127,6 +127,6 @@ async def serving(place: Place, process: subprocess.Popen[bytes]) -> dict[str, A
         except aiohttp.ClientError:
             return None
 
-    found = await eventually(answers, within=PATIENCE)
+    found: dict[str, Any] | None = await eventually(answers, within=PATIENCE)
     assert found is not None
     return found

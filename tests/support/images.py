@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 import zstandard
 
-from services.converter.registry.platforms import Platform
+from services.converter.registry.platforms import Platform, parse_platform
+from shared.config import this_platform
 
 Kind = Literal["oci", "docker"]
 Compression = Literal["none", "gzip", "zstd"]
@@ -127,7 +128,7 @@ def build_image(
 ) -> BuiltImage:
     """An image for `platform` (this machine's, unless told); `run` is the config's inner part."""
     types = _TYPES[kind]
-    platform = platform or Platform.of_this_machine()
+    platform = platform or parse_platform(this_platform())
     variant = {"variant": platform.variant} if platform.variant else {}
     config = _json(
         {

@@ -166,7 +166,9 @@ def test_ports_are_those_that_the_service_listens_on(
     name: str, settings_of: Callable[[str], Settings]
 ) -> None:
     port = listen_of(settings_of(name), name)[1]
-    assert port == int(getattr(Settings(), SECTIONS[module_of(name)]).listen.rpartition(":")[2])
+    assert port == int(
+        getattr(Settings.model_validate({}), SECTIONS[module_of(name)]).listen.rpartition(":")[2]
+    )
     assert STAGES[target_of(name)].all("EXPOSE") == [str(port)]
     assert [urlsplit(url).port for url in health_urls(name)] == [port, port]
     for published in OURS[name].get("ports", ()):
@@ -288,7 +290,7 @@ def test_passwords_are_asked_for_and_never_written_down() -> None:
 def test_the_broker_outwaits_every_handler() -> None:
     limit = int(read_rabbitmq_conf()["consumer_timeout"]) / 1000
     week = 7 * 86400  # the longest that settings accept
-    defaults = Settings()
+    defaults = Settings.model_validate({})
     assert limit > week
     assert limit > defaults.converter.pull_timeout + defaults.distributor.placement_timeout
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.bus.delivery import OversizedEventError, pack_event
+from shared.bus.interface import AgentQueue, WorkQueue
 from shared.bus.topology import agent_queue, distributor_queue, work_queues
 from shared.events import (
     MAX_EVENT_BYTES,
@@ -92,7 +93,7 @@ EXAMPLES: tuple[Event, ...] = (
         mounts=3,
     ),
 )
-KEYS = {
+KEYS: dict[type[Event], str] = {
     PlacementRequested: "placement.requested.local",
     JobAllocated: "agent.node1",
     JobReleased: "agent.node1",
@@ -125,7 +126,11 @@ def test_what_is_sent_is_what_arrives(event: Event) -> None:
 @pytest.mark.parametrize("event", EXAMPLES, ids=by_type)
 def test_its_routing_key_meets_exactly_one_queue(event: Event) -> None:
     assert event.routing_key == KEYS.get(type(event), event.type)
-    queues = (*work_queues(["local", "other"]), agent_queue("node1"), agent_queue("node2"))
+    queues: list[WorkQueue | AgentQueue] = [
+        *work_queues(["local", "other"]),
+        agent_queue("node1"),
+        agent_queue("node2"),
+    ]
     assert sum(event.routing_key in queue.keys for queue in queues) == 1
 
 
@@ -267,4 +272,4 @@ def test_ids_are_never_the_same() -> None:
 
 def test_an_event_cannot_be_changed_on_its_way() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        EXAMPLES[0].correlation_id = "another"
+        setattr(EXAMPLES[0], "correlation_id", "another")  # noqa: B010 - mypy sees it, too

@@ -17,7 +17,8 @@ from aiohttp import web
 
 from shared.deadline import Deadline
 from shared.errors import ConfigError, DeadlineExceededError
-from shared.http import HttpServer, health_routes
+from shared.http.health import health_routes
+from shared.http.server import HttpServer
 from shared.metrics import EVENTS_PUBLISHED
 from shared.service import STOP_SECONDS, run_services
 from tests.support.conditions import eventually

@@ -1,22 +1,12 @@
 """Which of a multi-platform image's variants suits a system."""
 
-import platform
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 from shared.errors import InvalidInputError
 
-_GO_NAMES: Final = {
-    "x86_64": "amd64",
-    "aarch64": "arm64",
-    "armv7l": "arm",
-    "i686": "386",
-    "ppc64le": "ppc64le",
-    "riscv64": "riscv64",
-    "s390x": "s390x",
-}
 # What an architecture means when no variant is named.
 _BASELINE: Final = {"amd64": 1, "arm64": 8, "arm": 7}
 _VARIANT = re.compile(r"v([0-9]{1,2})(?:\.[0-9]{1,2})?")
@@ -29,11 +19,6 @@ class Platform:
     os: str
     architecture: str
     variant: str | None = None
-
-    @classmethod
-    def of_this_machine(cls) -> Self:
-        machine = platform.machine()
-        return cls("linux", _GO_NAMES.get(machine, machine))
 
     def __str__(self) -> str:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))

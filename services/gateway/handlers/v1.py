@@ -7,7 +7,6 @@ from aiohttp import web
 from pydantic import Field
 
 from services.gateway.feed import ChangeFeed
-from services.gateway.handlers.answers import STREAM_ROUTE, answer, read_body, read_query
 from services.gateway.handlers.stream import stream_pull
 from services.gateway.images import Images
 from services.gateway.jobs import Jobs
@@ -28,6 +27,7 @@ from shared.bus.interface import Bus
 from shared.catalog.records import ImageType
 from shared.deadline import Deadline
 from shared.errors import InvalidInputError, NotFoundError
+from shared.http.answers import STREAM_ROUTE, answer, read_body, read_query
 from shared.models import Strict, SystemName
 from shared.states import State
 

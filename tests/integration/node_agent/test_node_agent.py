@@ -154,7 +154,7 @@ async def test_damaged_and_foreign_images_are_refused(place: Place, mount: str) 
         assert (status, answer["code"]) == (500, "image_corrupt")
         status, answer = await ask(place, "POST", "/v1/mounts", foreign.request("j"))
         assert (status, answer["code"]) == (422, "image_not_mountable")
-        assert "compressed with xz" in answer["message"]
+        assert "compressed with xz" in answer["detail"]
         status, answer = await ask(place, "POST", "/v1/mounts", broken.request("j"))
         assert (status, answer["code"]) in {(500, "mount_failed"), (500, "image_corrupt")}
         assert place.standing() == []
@@ -164,7 +164,8 @@ async def test_bad_requests_are_answered_as_json(place: Place) -> None:
     settings = place.settings("unpack")
     image = place.image("a")
     async with running(settings, connect_bus(settings, "test")):
-        for body in ({}, {**image.request("../x")}, {**image.request("j"), "wait": 0}, []):
+        bodies: list[Any] = [{}, image.request("../x"), {**image.request("j"), "wait": 0}, []]
+        for body in bodies:
             status, answer = await ask(place, "POST", "/v1/mounts", body)
             assert (status, answer["code"]) == (400, "invalid_input")
         status, answer = await ask(place, "DELETE", "/v1/jobs/%2E%2E%2Fx")

@@ -247,6 +247,19 @@ def test_a_bus_that_forgot_is_told_again_of_what_was_in_flight() -> None:
     assert MACHINE.interrupted(ready(), later(1)) is None
 
 
+def test_a_pull_that_every_restart_interrupts_ends_and_says_so() -> None:
+    record = requested()
+    for tries in range(2, RULES.max_tries + 1):
+        record = taken(MACHINE.progressed(record, progressed(record, State.PULLING), NOW))
+        record = taken(MACHINE.interrupted(record, later(1)))
+        assert (record.state, record.tries) == (State.INIT, tries)
+    record = taken(MACHINE.progressed(record, progressed(record, State.PULLING), NOW))
+    ended = taken(MACHINE.interrupted(record, later(1)))
+    assert ended.failure is not None
+    assert ended.failure.code == "interrupted"
+    assert "3 times" in ended.failure.message
+
+
 @pytest.mark.parametrize("wrong", ["attempt", "image", "state"])
 def test_a_placement_that_is_not_ours_changes_nothing(wrong: str) -> None:
     record = in_transfer()

@@ -13,14 +13,15 @@ from services.converter.registry import errors
 from services.converter.registry.client import RegistryClient
 from services.converter.registry.documents import DOCKER_MANIFEST, OCI_INDEX
 from services.converter.registry.endpoint import registry_endpoint
-from services.converter.registry.platforms import Platform
+from services.converter.registry.platforms import Platform, parse_platform
+from shared.config import this_platform
 from shared.deadline import Deadline
 from shared.reference import parse_reference
 from tests.support.images import BuiltImage, build_image, build_index, layer_of, sha256
 from tests.support.ports import free_port
 from tests.unit.registry.conftest import QUICK, Serve
 
-HERE = Platform.of_this_machine()
+HERE = parse_platform(this_platform())
 IMAGE = build_image([layer_of({"a": b"1"}), layer_of({"b": b"2"})], run={"Env": ["A=b"]})
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -1,4 +1,4 @@
-"""How every v1 answer is shaped: models as JSON, errors as problem details (RFC 9457)."""
+"""How every answer is shaped: models as JSON, errors as problem details (RFC 9457)."""
 
 from http import HTTPStatus
 from typing import TypeVar
@@ -37,17 +37,18 @@ async def read_body(request: web.Request, model: type[M]) -> M:
     try:
         return model.model_validate_json(body or b"{}")
     except ValidationError as exc:
-        raise _invalid(exc) from exc
+        raise invalid_input(exc) from exc
 
 
 def read_query(request: web.Request, model: type[M]) -> M:
     try:
         return model.model_validate(dict(request.query))
     except ValidationError as exc:
-        raise _invalid(exc) from exc
+        raise invalid_input(exc) from exc
 
 
-def _invalid(exc: ValidationError) -> InvalidInputError:
+def invalid_input(exc: ValidationError) -> InvalidInputError:
+    """What is wrong with a request, field by field."""
     problems = [
         f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {problem['msg']}"
         for problem in exc.errors(include_url=False, include_input=False)
@@ -55,13 +56,16 @@ def _invalid(exc: ValidationError) -> InvalidInputError:
     return InvalidInputError("; ".join(problems[:10]))
 
 
-def error_middleware(timeout: float) -> Middleware:
-    """Turn every error into a problem that says what to do, and bound every request's time."""
+def error_middleware(timeout: float | None) -> Middleware:
+    """Turn every error into a problem that says what to do, and bound every request's time.
+
+    None leaves the bound to the handlers.
+    """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if request.match_info.route.name == STREAM_ROUTE:
+            if timeout is None or request.match_info.route.name == STREAM_ROUTE:
                 return await handler(request)
             async with Deadline.after(timeout).bound(f"answering {request.method} {request.path}"):
                 return await handler(request)
@@ -75,7 +79,7 @@ def error_middleware(timeout: float) -> Middleware:
             return _problem(request, exc.status, _code_of(exc.status), _advice(request, exc))
         except Exception:
             log.exception("request_failed", path=request.path)
-            message = "an error of ours; the gateway's log tells more under this path and time"
+            message = "an error of ours; the service's log tells more under this path and time"
             return _problem(request, 500, "internal_error", message)
 
     return middleware
@@ -102,9 +106,9 @@ def _code_of(status: int) -> str:
 
 def _advice(request: web.Request, exc: web.HTTPException) -> str:
     if isinstance(exc, web.HTTPNotFound):
-        return f"there is nothing at {request.path}; the API is under /api/v1"
+        return f"there is nothing at {request.path}"
     if isinstance(exc, web.HTTPMethodNotAllowed):
         return f"{request.method} is not allowed here; try {', '.join(sorted(exc.allowed_methods))}"
     if isinstance(exc, web.HTTPRequestEntityTooLarge):
-        return "the body is larger than gateway.max_body_bytes allows"
+        return "the body is larger than this service takes"
     return exc.reason

@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from shared.errors import ConfigError
-
 Checks = Callable[[], Awaitable[Mapping[str, str | None]]]
 """Each dependency of a service, and what is wrong with it (None: nothing)."""
 
@@ -36,28 +34,3 @@ def health_routes(checks: Checks) -> list[web.RouteDef]:
         web.get("/readyz", readyz),
         web.get("/metrics", metrics),
     ]
-
-
-class HttpServer:
-    """An aiohttp application on one address, started and stopped with its service."""
-
-    def __init__(self, app: web.Application, listen: str) -> None:
-        host, _, port = listen.rpartition(":")
-        self._host, self._port = host.strip("[]"), int(port)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
-        self.address = listen
-
-    async def start(self) -> None:
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port)
-        try:
-            await site.start()
-        except OSError as exc:
-            await self._runner.cleanup()
-            raise ConfigError(f"cannot listen on {self.address}: {exc.strerror}") from exc
-        # Port 0 asks the kernel for a free one: say which it gave.
-        port = self._runner.addresses[0][1]
-        self.address = f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"
-
-    async def stop(self) -> None:
-        await self._runner.cleanup()
