@@ -95,7 +95,7 @@ def test_a_file_may_be_yaml_or_toml(tmp_path: Path, name: str, content: str) -> 
     assert settings.registries["registry.example.org:5000"].insecure
     assert settings.gateway.listen == "0.0.0.0:80"
     assert settings.pull.lease == 30
-    assert settings.pull.max_tries == 3
+    assert settings.pull.max_tries == 5
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:

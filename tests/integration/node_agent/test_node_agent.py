@@ -164,7 +164,7 @@ async def test_bad_requests_are_answered_as_json(place: Place) -> None:
     settings = place.settings("unpack")
     image = place.image("a")
     async with running(settings, connect_bus(settings, "test")):
-        bodies: list[Any] = [{}, image.request("../x"), {**image.request("j"), "wait": 0}, []]
+        bodies: list[object] = [{}, image.request("../x"), {**image.request("j"), "wait": 0}, []]
         for body in bodies:
             status, answer = await ask(place, "POST", "/v1/mounts", body)
             assert (status, answer["code"]) == (400, "invalid_input")

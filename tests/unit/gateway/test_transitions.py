@@ -1,87 +1,32 @@
 """The state machine: what each event does, and everything that must do nothing."""
 
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TypeVar
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from services.gateway.transitions import Changed, PullTarget, Transitions
-from shared.catalog.interface import Change
-from shared.catalog.records import ImageRecord
-from shared.config import PullSettings, SystemSettings
 from shared.events import (
     ImageChanged,
     ImageConverted,
-    ImagePlaced,
     ImageUnchanged,
     PlacementRequested,
-    PullEvent,
     PullFailed,
-    PullProgressed,
     PullRequested,
     RefreshRequested,
 )
 from shared.states import State
 from tests.support.recipes import digest, small_recipe
-
-E = TypeVar("E", bound=PullEvent)
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-TARGET = PullTarget("cluster", "docker", "docker.io/library/debian:12")
-RULES = PullSettings(lease=60, queue_timeout=600, max_tries=3)
-MACHINE = Transitions(RULES, {"cluster": SystemSettings(image_dir=Path("/images"))})
-
-
-def later(seconds: float) -> datetime:
-    return NOW + timedelta(seconds=seconds)
-
-
-def taken(change: Change[ImageRecord] | None) -> ImageRecord:
-    assert change is not None
-    return change.record
-
-
-def requested() -> ImageRecord:
-    return taken(MACHINE.request(None, TARGET, "ada", NOW))
-
-
-def event_for(record: ImageRecord, kind: type[E], **fields: object) -> E:
-    given_fields: dict[str, object] = {
-        "correlation_id": record.pull_id,
-        "key": record.key,
-        "attempt": record.attempt,
-        **fields,
-    }
-    return kind.model_validate(given_fields)
-
-
-def progressed(record: ImageRecord, stage: State, done: int = 0) -> PullProgressed:
-    return event_for(record, PullProgressed, stage=stage, done=done, total=100)
-
-
-def placed(record: ImageRecord, image: str = "a") -> ImagePlaced:
-    return event_for(
-        record,
-        ImagePlaced,
-        system="cluster",
-        image_id=image * 64,
-        sha256="c" * 64,
-        size=8192,
-    )
-
-
-def in_transfer() -> ImageRecord:
-    record = requested()
-    event = event_for(record, ImageConverted, recipe=small_recipe())
-    return taken(MACHINE.converted(record, event, NOW))
-
-
-def ready() -> ImageRecord:
-    record = in_transfer()
-    return taken(MACHINE.placed(record, placed(record), NOW))
+from tests.support.transitions import (
+    MACHINE,
+    NOW,
+    RULES,
+    TARGET,
+    event_for,
+    in_transfer,
+    later,
+    placed,
+    progressed,
+    ready,
+    requested,
+    taken,
+)
 
 
 def test_a_first_request_asks_a_converter() -> None:
@@ -270,91 +215,3 @@ def test_a_placement_that_is_not_ours_changes_nothing(wrong: str) -> None:
     else:
         event, record = placed(record), ready()
     assert MACHINE.placed(record, event, NOW) is None
-
-
-ANY_STATE = st.sampled_from(list(State))
-
-
-@given(state=ANY_STATE, skew=st.integers(1, 5), stage=ANY_STATE)
-def test_events_of_another_attempt_or_of_no_record_change_nothing(
-    state: State, skew: int, stage: State
-) -> None:
-    record = in_transfer().but(state=state, attempt=10)
-    stale = record.but(attempt=10 - skew)
-    for known in (record, None):
-        assert MACHINE.progressed(known, progressed(stale, stage), NOW) is None
-        converted = event_for(stale, ImageConverted, recipe=small_recipe())
-        assert MACHINE.converted(known, converted, NOW) is None
-        assert MACHINE.placed(known, placed(stale), NOW) is None
-        failed = event_for(stale, PullFailed, code="x", message="y", retryable=True)
-        assert MACHINE.failed(known, failed, NOW) is None
-        same = event_for(stale, ImageUnchanged, reference_digest=digest("a"))
-        assert MACHINE.unchanged(known, same, NOW) is None
-        assert (
-            MACHINE.changed(
-                known, event_for(stale, ImageChanged, reference_digest=digest("a")), NOW
-            )
-            is None
-        )
-
-
-def step_on(record: ImageRecord, step: str, speaks_of: ImageRecord, now: datetime) -> Changed:
-    """One event, made when the record was as `speaks_of`, arriving now."""
-    match step:
-        case "pulling" | "conversion" | "transfer":
-            return MACHINE.progressed(record, progressed(speaks_of, State(step.upper())), now)
-        case "converted":
-            event = event_for(speaks_of, ImageConverted, recipe=small_recipe())
-            return MACHINE.converted(record, event, now)
-        case "placed":
-            return MACHINE.placed(record, placed(speaks_of), now)
-        case "failed" | "retry":
-            again = step == "retry"
-            failed = event_for(speaks_of, PullFailed, code="c", message="m", retryable=again)
-            return MACHINE.failed(record, failed, now)
-        case "request":
-            return MACHINE.request(record, TARGET, "ada", now)
-        case _:
-            return MACHINE.gone_quiet(record, now)
-
-
-STEP = st.sampled_from(
-    [
-        "pulling",
-        "conversion",
-        "transfer",
-        "converted",
-        "placed",
-        "failed",
-        "retry",
-        "quiet",
-        "request",
-    ]
-)
-
-
-@given(st.lists(st.tuples(STEP, st.integers(0, 3)), max_size=30))
-def test_any_order_of_events_keeps_the_record_sound(steps: list[tuple[str, int]]) -> None:
-    """Doubled, late and reordered: attempts never shrink, ends are ends, READY has an image."""
-    history = [requested()]
-    now = NOW
-    for step, age in steps:
-        now += timedelta(seconds=30)
-        before = history[-1]
-        change = step_on(before, step, history[max(0, len(history) - 1 - age)], now)
-        if change is None:
-            continue
-        after = change.record
-        if step == "request":
-            assert not before.state.in_flight, "a pull under way is joined"
-            assert after.attempt == before.attempt + 1
-        else:
-            assert before.state.in_flight, "nothing but a request leaves an end"
-        if after.attempt == before.attempt:
-            assert after.state.rank >= before.state.rank
-        assert after.attempt >= before.attempt
-        assert after.current is not None or before.current is None, "an image never gets lost"
-        assert after.state is not State.READY or after.current is not None
-        assert (after.failure is not None) == (after.state is State.FAILURE)
-        assert (after.due_at is None) == (not after.state.in_flight)
-        history.append(after)
