@@ -6,11 +6,11 @@ is checked against the catalog before anything changes.
 """
 
 import uuid
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, TypedDict
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from shared.errors import InvalidInputError
+from shared.errors import DrayError, InvalidInputError
 from shared.image.recipe import PackOptions, Recipe
 from shared.models import (
     Bytes,
@@ -27,7 +27,8 @@ from shared.models import (
 from shared.states import State
 
 MAX_EVENT_BYTES = 1 << 20
-ShortText = Annotated[str, Field(max_length=4096)]
+MAX_TEXT = 4096
+ShortText = Annotated[str, Field(max_length=MAX_TEXT)]
 
 
 def new_id() -> str:
@@ -49,11 +50,30 @@ class Event(Tolerant):
         return self.type
 
 
+class PullContext(TypedDict):
+    """What an event about a pull has in common with the event that caused it."""
+
+    correlation_id: str
+    causation_id: str | None
+    key: str
+    attempt: int
+
+
 class PullEvent(Event):
     """An event about one attempt at one catalog record."""
 
     key: Annotated[str, Field(max_length=1024)]
     attempt: Annotated[int, Field(ge=1)]
+
+    @property
+    def context(self) -> PullContext:
+        """For the events that this one causes: `PullFailed(**event.context, …)`."""
+        return PullContext(
+            correlation_id=self.correlation_id,
+            causation_id=self.id,
+            key=self.key,
+            attempt=self.attempt,
+        )
 
 
 class PullRequested(PullEvent):
@@ -144,6 +164,15 @@ class PullFailed(PullEvent):
     code: Annotated[str, Field(max_length=64)]
     message: ShortText
     retryable: bool = False
+
+    @classmethod
+    def because(cls, cause: PullEvent, error: DrayError) -> Self:
+        return cls(
+            **cause.context,
+            code=error.code,
+            message=error.message[:MAX_TEXT],
+            retryable=error.retryable,
+        )
 
 
 class NodeImage(Tolerant):

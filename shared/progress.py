@@ -87,10 +87,7 @@ class ProgressReporter:
         done = sum(min(part.done, part.total) for part in parts)
         fetched = sum(part.done for part in parts if not part.cached)
         return PullProgressed(
-            correlation_id=self._cause.correlation_id,
-            causation_id=self._cause.id,
-            key=self._cause.key,
-            attempt=self._cause.attempt,
+            **self._cause.context,
             stage=self._stage,
             done=done,
             total=sum(part.total for part in parts),

@@ -17,7 +17,6 @@ from shared.events import (
     ImageChanged,
     ImageConverted,
     ImageUnchanged,
-    PullEvent,
     PullFailed,
     PullRequested,
     RefreshRequested,
@@ -82,18 +81,10 @@ class Pulls:
             client = await self._registries.client(reference.registry)
             digest = await client.head_digest(reference, Deadline.after(CHECK_SECONDS))
         except DrayError as exc:
-            await self._publish(_failure(event, exc))
+            await self._publish(PullFailed.because(event, exc))
             return
         kind = ImageUnchanged if digest == event.known_digest else ImageChanged
-        await self._publish(
-            kind(
-                correlation_id=event.correlation_id,
-                causation_id=event.id,
-                key=event.key,
-                attempt=event.attempt,
-                reference_digest=digest,
-            )
-        )
+        await self._publish(kind(**event.context, reference_digest=digest))
 
     async def _outcome(self, event: PullRequested, reporter: ProgressReporter) -> Event:
         deadline = Deadline.after(self._settings.converter.pull_timeout)
@@ -102,7 +93,7 @@ class Pulls:
         except* DrayError as group:
             failure = _first(group)
             log.warning("pull_failed", code=failure.code, error=failure.message)
-            outcome: Event = _failure(event, failure)
+            outcome: Event = PullFailed.because(event, failure)
         except* Exception:
             # A fault of ours would come again at every redelivery: better the user hears now.
             log.exception("pull_failed")
@@ -110,15 +101,9 @@ class Pulls:
                 "the converter met an error of its own; tell the operator to look at its log "
                 f"for pull {event.correlation_id}"
             )
-            outcome = _failure(event, DrayError(message))
+            outcome = PullFailed.because(event, DrayError(message))
         else:
-            outcome = ImageConverted(
-                correlation_id=event.correlation_id,
-                causation_id=event.id,
-                key=event.key,
-                attempt=event.attempt,
-                recipe=recipe,
-            )
+            outcome = ImageConverted(**event.context, recipe=recipe)
         return outcome
 
     async def _convert(
@@ -178,18 +163,6 @@ def _plan(
     )
     store.put_tables(tables)
     return recipe
-
-
-def _failure(event: PullEvent, error: DrayError) -> PullFailed:
-    return PullFailed(
-        correlation_id=event.correlation_id,
-        causation_id=event.id,
-        key=event.key,
-        attempt=event.attempt,
-        code=error.code,
-        message=error.message[:4000],
-        retryable=error.retryable,
-    )
 
 
 def _first(group: BaseExceptionGroup[DrayError]) -> DrayError:

@@ -63,21 +63,10 @@ class Placements:
             sha256 = await self._place(event)
         except DrayError as exc:
             log.warning("placement_failed", code=exc.code, error=exc.message)
-            return PullFailed(
-                correlation_id=event.correlation_id,
-                causation_id=event.id,
-                key=event.key,
-                attempt=event.attempt,
-                code=exc.code,
-                message=exc.message[:4000],
-                retryable=exc.retryable,
-            )
+            return PullFailed.because(event, exc)
         log.info("image_placed", image=event.recipe.image_id, system=event.system)
         return ImagePlaced(
-            correlation_id=event.correlation_id,
-            causation_id=event.id,
-            key=event.key,
-            attempt=event.attempt,
+            **event.context,
             system=event.system,
             image_id=event.recipe.image_id,
             sha256=sha256,

@@ -175,8 +175,7 @@ class Transitions:
             return None
         if event.retryable and record.tries < self.rules.max_tries:
             return self._again(record, now)
-        failure = Failure(code=event.code, message=event.message)
-        return Change(self._ended(record, State.FAILURE, failure=failure))
+        return self._failure(record, event.code, event.message)
 
     def gone_quiet(self, record: ImageRecord | None, now: datetime) -> Changed:
         """The lease ran out: nobody has spoken of this pull for too long."""
@@ -193,8 +192,7 @@ class Transitions:
             f"{record.tries} times over; pull again, and if it stays so, have the operator look "
             f"at the converter's and distributor's logs for pull {record.pull_id}"
         )
-        failure = Failure(code="worker_lost", message=message)
-        return Change(self._ended(record, State.FAILURE, failure=failure))
+        return self._failure(record, "worker_lost", message)
 
     def interrupted(self, record: ImageRecord | None, now: datetime) -> Changed:
         """A bus that forgets was restarted: whatever was in flight is nobody's work now."""
@@ -209,8 +207,7 @@ class Transitions:
             f"Dray was restarted {record.tries} times while it worked on this pull; pull again, "
             "and if it stays so, have the operator find out why it goes down"
         )
-        failure = Failure(code="interrupted", message=message)
-        return Change(self._ended(record, State.FAILURE, failure=failure))
+        return self._failure(record, "interrupted", message)
 
     def _still_waiting(self, record: ImageRecord, now: datetime) -> Changed:
         waited = (now - record.requested_at).total_seconds()
@@ -219,8 +216,7 @@ class Transitions:
                 f"no converter took this pull up within {self.rules.queue_timeout:g} s; ask the "
                 "operator whether converters are running and how long their queue is"
             )
-            failure = Failure(code="no_converter", message=message)
-            return Change(self._ended(record, State.FAILURE, failure=failure))
+            return self._failure(record, "no_converter", message)
         # Waiting in a long queue is no loss, so ask again ever more rarely.
         again_at = now + timedelta(seconds=max(self.rules.lease, waited))
         moved = record.but(due_at=again_at)
@@ -237,6 +233,10 @@ class Transitions:
             return Change(retry, (_placement_request(retry, record.recipe, None),))
         retry = retry.but(state=State.INIT)
         return Change(retry, (self._pull_request(retry, None),))
+
+    def _failure(self, record: ImageRecord, code: str, message: str) -> Change[ImageRecord]:
+        failure = Failure(code=code, message=message)
+        return Change(self._ended(record, State.FAILURE, failure=failure))
 
     def _ended(self, record: ImageRecord, state: State, **changes: object) -> ImageRecord:
         return record.but(state=state, due_at=None, progress=None, recipe=None, **changes)

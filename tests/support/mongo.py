@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,9 +14,9 @@ import pytest
 from pymongo.errors import OperationFailure, PyMongoError
 
 from tests.support.ports import free_port
+from tests.support.processes import ServerProcess
 
 START_SECONDS = 30.0
-STOP_SECONDS = 15.0
 REPLICA_SET = "test"
 INSTALLED = Path(__file__).parents[2] / ".venv/mongod/fiftyone/db/bin/mongod"
 ALREADY_INITIALIZED = 23
@@ -35,14 +34,13 @@ def find_mongod() -> str:
     return found
 
 
-class Mongod:
+class Mongod(ServerProcess):
     """One server that can be killed, frozen and started again with the data it had."""
 
     def __init__(self, directory: Path, *, replica_set: bool = True) -> None:
         self._binary = find_mongod()
         self._directory = directory
         self._replica_set = replica_set
-        self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
 
     def url(self, database: str = "dray") -> str:
@@ -81,32 +79,6 @@ class Mongod:
                     raise RuntimeError(message)
                 time.sleep(0.02)
         return self
-
-    def stop(self) -> None:
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._end(signal.SIGKILL)
-
-    def freeze(self) -> None:
-        """Stop answering with every connection left open, as behind a broken network."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-
-    def _end(self, number: signal.Signals) -> None:
-        if self._process is None:
-            return
-        self._process.send_signal(number)
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(STOP_SECONDS)
-        self._process = None
 
     def _ready(self, client: pymongo.MongoClient[dict[str, Any]]) -> bool:
         """Whether it takes writes; forms the replica set at the first start."""

@@ -8,7 +8,6 @@ our child's process id is the broker's.
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -18,10 +17,10 @@ from typing import Self
 import pytest
 
 from tests.support.ports import free_port
+from tests.support.processes import STOP_SECONDS, ServerProcess
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 START_SECONDS = 60.0
-STOP_SECONDS = 30.0
 
 
 def need_rabbitmq() -> None:
@@ -30,7 +29,7 @@ def need_rabbitmq() -> None:
         pytest.skip("needs the Debian package rabbitmq-server")
 
 
-class RabbitNode:
+class RabbitNode(ServerProcess):
     """One broker that can be stopped, killed, frozen and started again with the data it had."""
 
     user = "dray"
@@ -38,7 +37,6 @@ class RabbitNode:
 
     def __init__(self, directory: Path, advanced: str = "[].") -> None:
         self._directory = directory
-        self._broker: subprocess.Popen[bytes] | None = None
         self._names: subprocess.Popen[bytes] | None = None
         self._names_port = free_port()
         self.port = free_port()
@@ -86,7 +84,7 @@ class RabbitNode:
 
     @property
     def running(self) -> bool:
-        return self._broker is not None
+        return self._process is not None
 
     def start(self) -> Self:
         if self._names is None:
@@ -97,7 +95,7 @@ class RabbitNode:
                 stderr=subprocess.DEVNULL,
             )
         with (self._directory / "broker.log").open("ab") as log:
-            self._broker = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [SERVER],
                 env=self._environment,
                 cwd=self._directory,
@@ -105,23 +103,8 @@ class RabbitNode:
                 stdout=log,
                 stderr=log,
             )
-        self._wait_until_ready(self._broker)
+        self._wait_until_ready(self._process)
         return self
-
-    def stop(self) -> None:
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._end(signal.SIGKILL)
-
-    def freeze(self) -> None:
-        """Stop answering with every connection left open, as behind a broken network."""
-        assert self._broker is not None
-        self._broker.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        assert self._broker is not None
-        self._broker.send_signal(signal.SIGCONT)
 
     def discard(self) -> None:
         """End everything; what the broker stored is of no more use."""
@@ -130,17 +113,6 @@ class RabbitNode:
             self._names.terminate()
             self._names.wait(STOP_SECONDS)
             self._names = None
-
-    def _end(self, number: signal.Signals) -> None:
-        if self._broker is None:
-            return
-        self._broker.send_signal(number)
-        try:
-            self._broker.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._broker.kill()
-            self._broker.wait(STOP_SECONDS)
-        self._broker = None
 
     def _wait_until_ready(self, broker: subprocess.Popen[bytes]) -> None:
         end = time.monotonic() + START_SECONDS

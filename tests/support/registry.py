@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import secrets
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -15,13 +14,13 @@ from typing import Self
 import pytest
 
 from tests.support.ports import free_port
+from tests.support.processes import ServerProcess
 
 BINARY = Path("/usr/bin/docker-registry")
 START_SECONDS = 15.0
-STOP_SECONDS = 10.0
 
 
-class DebianRegistry:
+class DebianRegistry(ServerProcess):
     """`with DebianRegistry(tmp_path) as registry:`; tests.support.images.Pusher fills it."""
 
     def __init__(
@@ -38,7 +37,6 @@ class DebianRegistry:
         self.login = login
         self.tls = tls
         self.port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def host(self) -> str:
@@ -67,24 +65,6 @@ class DebianRegistry:
         except BaseException:
             self.stop()
             raise
-
-    def stop(self) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
-        self._process = None
 
     def __enter__(self) -> Self:
         self.start()
