@@ -27,11 +27,16 @@ API = "/api/v1"
 
 
 class PullRequest(Strict):
-    """POST /pulls. Without a system the site's only one is meant."""
+    """POST /pulls. Without a system the site's only one is meant.
+
+    `force` checks and, where it is damaged, makes again what is placed, even if the registry has
+    nothing new.
+    """
 
     reference: Annotated[str, Field(min_length=1, max_length=512)]
     system: SystemName | None = None
     type: ImageType = "docker"
+    force: bool = False
 
 
 class ImageView(Tolerant):
@@ -42,6 +47,8 @@ class ImageView(Tolerant):
     type: ImageType
     reference: str
     manifest_digest: Digest
+    config_digest: Digest
+    """What Docker calls the image's id."""
     sha256: Sha256
     size: Bytes
     inodes: Bytes

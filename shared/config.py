@@ -29,6 +29,8 @@ from shared.image.recipe import PackOptions
 from shared.models import NodeName, Strict, SystemName
 
 CONFIG_FILE_VARIABLE = "DRAY_CONFIG"
+OTHER_VARIABLES = ("URL", "SOCKET")
+"""Variables of the `dray` command, which are no settings."""
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
 Platform = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$")]
 # Processors that images know under other names than the kernel does.
@@ -97,6 +99,8 @@ class GatewaySettings(Strict):
     """The REST API and the dashboard."""
 
     listen: Listen = "127.0.0.1:7600"
+    names: tuple[str, ...] = ()
+    """Names by which users reach it, beside its addresses, `localhost` and its host's name."""
     request_timeout: Seconds = 30.0
     max_body_bytes: Annotated[int, Field(ge=1024, le=64 << 20)] = 1 << 20
 
@@ -218,6 +222,7 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
     """Read the file (or the one that DRAY_CONFIG names), the environment, then `overrides`."""
     if path is None and (named := os.environ.get(CONFIG_FILE_VARIABLE)):
         path = Path(named)
+    _check_variables(os.environ)
     content = _read_file(path) if path else {}
     environment = _Variables(
         _Environment, env_prefix="DRAY_", env_nested_delimiter="__", env_ignore_empty=True
@@ -226,6 +231,23 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
         return Settings.model_validate(_merge(_merge(content, environment()), overrides or {}))
     except ValidationError as exc:
         raise ConfigError(_explain(exc, path)) from exc
+
+
+def _check_variables(environment: Mapping[str, str]) -> None:
+    """A misspelt variable would otherwise be a setting that silently does nothing."""
+    known = {"CONFIG", *OTHER_VARIABLES, *(name.upper() for name in Settings.model_fields)}
+    strange = [
+        name
+        for name in environment
+        if name.startswith("DRAY_")
+        and not name.startswith("DRAY_TEST_")
+        and name.removeprefix("DRAY_").partition("__")[0].upper() not in known
+    ]
+    if strange:
+        raise ConfigError(
+            f"there is no such setting: {', '.join(sorted(strange))} in the environment; "
+            f"the sections are {', '.join(sorted(Settings.model_fields))}"
+        )
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from shared.bus.connect import EMBEDDED
 from shared.config import Settings, load_settings
 from shared.deadline import Deadline
-from shared.errors import DrayError
+from shared.errors import ConfigError, DrayError
 from shared.logging import configure_logging, get_logger, name_service
 from shared.metrics import watch_loop_lag
 from shared.tasks import cancel_all
@@ -109,6 +110,11 @@ def main(name: str, build: Callable[[Settings], Service]) -> None:
     os.umask(0o022)
     try:
         settings = load_settings(arguments.config)
+        if settings.bus.url.get_secret_value() == EMBEDDED:
+            raise ConfigError(
+                "bus.url: the embedded bus ends with its process, and this is one service of "
+                "several; name a RabbitMQ (amqp://…), or run all of them with `dray up`"
+            )
         configure_logging(settings.log)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(run_services([build(settings)]))

@@ -1,6 +1,7 @@
 """Pulls and freshness checks: the converter's two kinds of work."""
 
 import asyncio
+import hashlib
 
 from services.converter.layers import LayerOrder, LayerPacker
 from services.converter.registries import Registries
@@ -27,6 +28,7 @@ from shared.image.plan import plan_image
 from shared.image.recipe import PackKey, PackOptions, Recipe
 from shared.image.store import PackStore
 from shared.logging import get_logger
+from shared.models import Digest, ImageId
 from shared.progress import Part, ProgressReporter
 from shared.reference import parse_reference
 from shared.states import State
@@ -155,7 +157,7 @@ def _plan(
 ) -> Recipe:
     recipe, tables = plan_image(
         [(key, read_index(store.pack_path(key), key)) for key in keys],
-        image_id=image.config_digest.removeprefix("sha256:"),
+        image_id=_image_id(image.config_digest, keys),
         options=options,
         config=image.config,
         source=image.source,
@@ -163,6 +165,11 @@ def _plan(
     )
     store.put_tables(tables)
     return recipe
+
+
+def _image_id(config: Digest, keys: list[PackKey]) -> ImageId:
+    """Names the image's bytes: an image that is made otherwise never takes another's file."""
+    return hashlib.sha256("\n".join((config, *keys)).encode()).hexdigest()
 
 
 def _first(group: BaseExceptionGroup[DrayError]) -> DrayError:

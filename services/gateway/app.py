@@ -34,6 +34,7 @@ from shared.events import (
     PullProgressed,
 )
 from shared.http.answers import error_middleware
+from shared.http.guard import guard_middleware
 from shared.http.health import health_routes
 from shared.http.server import HttpServer
 from shared.tasks import cancel_all, repeat
@@ -83,7 +84,10 @@ class Gateway:
             bus=bus,
         )
         app = web.Application(
-            middlewares=[error_middleware(settings.gateway.request_timeout)],
+            middlewares=[
+                error_middleware(settings.gateway.request_timeout),
+                guard_middleware(settings.gateway.names),
+            ],
             client_max_size=settings.gateway.max_body_bytes,
         )
         app.add_routes([*v1.routes(), *page_routes(), *health_routes(self.checks)])

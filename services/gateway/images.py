@@ -23,7 +23,8 @@ class Images:
         if record is None or record.current is None:
             raise NotFoundError(
                 f"{target.reference} is not READY on {target.system}"
-                f"{_standing(record)}; pull it first: dray pull {target.reference}"
+                f"{_standing(record)}; pull it first: "
+                f"dray pull --system {target.system} {target.reference}"
             )
         return record
 

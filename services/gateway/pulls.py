@@ -1,9 +1,10 @@
 """Pulls: requests of users and events of workers, carried into the catalog."""
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from services.gateway.feed import ChangeFeed
-from services.gateway.transitions import Changed, PullTarget, Transitions
+from services.gateway.transitions import Changed, PullTarget, Request, Transitions
 from shared.catalog.interface import Catalog, Step
 from shared.catalog.records import ImageRecord, ImageType
 from shared.deadline import Deadline
@@ -25,6 +26,7 @@ from shared.states import IN_FLIGHT, State
 log = get_logger(__name__)
 
 REFRESH_ANSWER_SECONDS = 2.0
+FAILURES_SHOWN_HOURS = 24
 
 
 class Pulls:
@@ -43,7 +45,9 @@ class Pulls:
         known = self._transitions.systems
         if system is None:
             if len(known) != 1:
-                raise InvalidInputError(f"name a system: this site has {', '.join(known)}")
+                raise InvalidInputError(
+                    f"name a system (--system): this site has {', '.join(known)}"
+                )
             system = next(iter(known))
         if system not in known:
             raise UnknownSystemError(
@@ -51,11 +55,11 @@ class Pulls:
             )
         return PullTarget(system=system, itype=itype, reference=str(parse_reference(reference)))
 
-    async def request(self, target: PullTarget, user: str) -> ImageRecord:
+    async def request(self, target: PullTarget, user: str, *, force: bool = False) -> ImageRecord:
         """Start a pull, or join the one that is under way."""
-        now = utcnow()
+        ask = Request(target=target, user=user, force=force)
         record = await self._change(
-            target.key, lambda found: self._transitions.request(found, target, user, now)
+            target.key, lambda found: self._transitions.request(found, ask, utcnow())
         )
         if record is None:
             raise NotFoundError(f"there is no image {target.reference} on {target.system}")
@@ -74,11 +78,13 @@ class Pulls:
         return found[0]
 
     async def queue(self, systems: Sequence[str], limit: int) -> list[ImageRecord]:
-        """What is under way and what failed, the newest request first."""
+        """What is under way and what failed of late, the newest request first."""
+        seen_from = utcnow() - timedelta(hours=FAILURES_SHOWN_HOURS)
         states = [state.value for state in (*IN_FLIGHT, State.FAILURE)]
         where = {"system": list(systems), "state": states}
         found = await self._catalog.images.find(where, limit=limit)
-        return sorted(found, key=lambda record: record.requested_at, reverse=True)
+        shown = (r for r in found if r.state.in_flight or r.requested_at >= seen_from)
+        return sorted(shown, key=lambda record: record.requested_at, reverse=True)
 
     async def overdue(self, limit: int) -> int:
         """Deal with pulls whose lease ran out; how many there were."""

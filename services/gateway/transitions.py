@@ -37,6 +37,9 @@ from shared.states import CONVERTING, State
 
 Changed = Change[ImageRecord] | None
 
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class PullTarget:
@@ -52,18 +55,26 @@ class PullTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """Who wants it, and whether even if the registry has nothing new."""
+
+    target: PullTarget
+    user: str
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Transitions:
     """The rules of one site."""
 
     rules: PullSettings
     systems: Mapping[str, SystemSettings]
 
-    def request(
-        self, record: ImageRecord | None, target: PullTarget, user: str, now: datetime
-    ) -> Changed:
+    def request(self, record: ImageRecord | None, ask: Request, now: datetime) -> Changed:
         """Somebody asks for an image. A pull that is under way is joined: no change."""
         if record is not None and record.state.in_flight:
             return None
+        target = ask.target
         fresh = ImageRecord(
             key=target.key,
             system=target.system,
@@ -74,8 +85,9 @@ class Transitions:
             tries=1,
             pull_id=new_id(),
             requested_at=now,
-            requested_by=user,
+            requested_by=ask.user,
             last_pull=now,
+            pack=self.systems[target.system].pack,
             due_at=self._lease(now),
         )
         if record is not None:
@@ -85,6 +97,8 @@ class Transitions:
                 image_id=record.image_id,
                 current=record.current,
             )
+        if ask.force:
+            return Change(fresh, (self._pull_request(fresh, None),))
         return Change(fresh, (self._work_request(fresh),))
 
     def progressed(
@@ -152,6 +166,8 @@ class Transitions:
             image_id=recipe.image_id,
             reference_digest=recipe.source.reference,
             manifest_digest=recipe.source.manifest,
+            config_digest=recipe.source.config,
+            pack=record.pack,
             sha256=event.sha256,
             size=event.size,
             inodes=recipe.inodes,
@@ -170,11 +186,23 @@ class Transitions:
         )
 
     def failed(self, record: ImageRecord | None, event: PullFailed, now: datetime) -> Changed:
-        """A worker gave up. What may pass by itself is tried again, up to the limit."""
-        if record is None or not _about(record, event) or not record.state.in_flight:
+        """A worker gave up. What may pass by itself is tried again after a pause."""
+        if record is None or not _about(record, event):
             return None
         if event.retryable and record.tries < self.rules.max_tries:
-            return self._again(record, now)
+            pause = min(FIRST_PAUSE_SECONDS * 2 ** (record.tries - 1), LONGEST_PAUSE_SECONDS)
+            # No event: the sweep issues the request when the pause is over.
+            return Change(
+                record.but(
+                    state=State.INIT,
+                    attempt=record.attempt + 1,
+                    tries=record.tries + 1,
+                    progress=None,
+                    recipe=None,
+                    failure=Failure(code=event.code, message=event.message),
+                    due_at=now + timedelta(seconds=pause),
+                )
+            )
         return self._failure(record, event.code, event.message)
 
     def gone_quiet(self, record: ImageRecord | None, now: datetime) -> Changed:
@@ -239,13 +267,16 @@ class Transitions:
         return Change(self._ended(record, State.FAILURE, failure=failure))
 
     def _ended(self, record: ImageRecord, state: State, **changes: object) -> ImageRecord:
-        return record.but(state=state, due_at=None, progress=None, recipe=None, **changes)
+        ended = {"due_at": None, "progress": None, "recipe": None, "failure": None, **changes}
+        return record.but(state=state, **ended)
 
     def _lease(self, now: datetime) -> datetime:
         return now + timedelta(seconds=self.rules.lease)
 
     def _work_request(self, record: ImageRecord) -> Event:
-        if record.current is None:
+        current = record.current
+        # After a try that failed the check is over, whatever it was about to become.
+        if current is None or current.pack != record.pack or record.tries > 1:
             return self._pull_request(record, None)
         return RefreshRequested(
             correlation_id=record.pull_id,
@@ -253,19 +284,18 @@ class Transitions:
             attempt=record.attempt,
             reference=record.reference,
             platform=self.systems[record.system].platform,
-            known_digest=record.current.reference_digest,
+            known_digest=current.reference_digest,
         )
 
     def _pull_request(self, record: ImageRecord, cause: Event | None) -> Event:
-        system = self.systems[record.system]
         return PullRequested(
             correlation_id=record.pull_id,
             causation_id=cause.id if cause else None,
             key=record.key,
             attempt=record.attempt,
             reference=record.reference,
-            platform=system.platform,
-            options=system.pack,
+            platform=self.systems[record.system].platform,
+            options=record.pack,
         )
 
 

@@ -17,6 +17,7 @@ def image_view(record: ImageRecord) -> ImageView | None:
         type=record.itype,
         reference=record.reference,
         manifest_digest=current.manifest_digest,
+        config_digest=current.config_digest,
         sha256=current.sha256,
         size=current.size,
         inodes=current.inodes,

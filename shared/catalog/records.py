@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field
 
 from shared.events import LayerProgress, NodeImage
-from shared.image.recipe import ImageConfig, Recipe
+from shared.image.recipe import ImageConfig, PackOptions, Recipe
 from shared.models import (
     Bytes,
     Digest,
@@ -64,6 +64,9 @@ class PlacedImage(Tolerant):
     image_id: ImageId
     reference_digest: Digest
     manifest_digest: Digest
+    config_digest: Digest
+    pack: PackOptions
+    """How it was made: a system whose options have changed since wants another image."""
     sha256: Sha256
     size: Bytes
     inodes: Bytes
@@ -94,6 +97,8 @@ class ImageRecord(Record):
     last_pull: Instant
     progress: Progress | None = None
     failure: Failure | None = None
+    pack: PackOptions
+    """How the running attempt makes it."""
     recipe: Recipe | None = None
     """The recipe that is being placed; kept only while TRANSFER may have to be repeated."""
     image_id: ImageId | None = None

@@ -1,5 +1,7 @@
 """An HTTP server that starts and stops with its service."""
 
+import os
+
 from aiohttp import web
 
 from shared.errors import ConfigError
@@ -21,7 +23,11 @@ class HttpServer:
             await site.start()
         except OSError as exc:
             await self._runner.cleanup()
-            raise ConfigError(f"cannot listen on {self.address}: {exc.strerror}") from exc
+            reason = os.strerror(exc.errno) if exc.errno else str(exc)
+            raise ConfigError(
+                f"cannot listen on {self.address}: {reason}; choose another address with --listen "
+                "or the service's `listen` setting"
+            ) from exc
         # Port 0 asks the kernel for a free one: say which it gave.
         port = self._runner.addresses[0][1]
         self.address = f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"

@@ -19,7 +19,7 @@ from shared.catalog.records import (
 )
 from shared.deadline import Deadline
 from shared.errors import ConflictError
-from shared.image.recipe import ImageConfig
+from shared.image.recipe import ImageConfig, PackOptions
 from shared.models import utcnow
 from shared.states import State
 from tests.support.catalogs import (
@@ -41,6 +41,7 @@ async def test_a_record_comes_back_equal_to_what_was_stored(catalog: Catalog) ->
         key=key,
         system="alps",
         reference="x",
+        pack=PackOptions(),
         state=State.READY,
         attempt=2**40,
         tries=1,
@@ -54,6 +55,8 @@ async def test_a_record_comes_back_equal_to_what_was_stored(catalog: Catalog) ->
                 "image_id": "a" * 64,
                 "reference_digest": "sha256:" + "b" * 64,
                 "manifest_digest": "sha256:" + "b" * 64,
+                "config_digest": "sha256:" + "b" * 64,
+                "pack": PackOptions(),
                 "sha256": "c" * 64,
                 "size": 2**63 + 1,
                 "inodes": 1,

@@ -102,7 +102,9 @@ def agent_process(
     place: Place, mount: str, python: str = sys.executable, **user: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
     config = place.root / "dray.yaml"
-    config.write_text(yaml.safe_dump(place.document(mount)), encoding="utf-8")
+    # A broker that nobody runs: the agent has to serve without one.
+    document = {**place.document(mount), "bus": {"url": "amqp://127.0.0.1:1/"}}
+    config.write_text(yaml.safe_dump(document), encoding="utf-8")
     with (place.root / "agent.log").open("ab") as log:
         process = subprocess.Popen(
             [python, "-m", "services.node_agent", "--config", str(config)],

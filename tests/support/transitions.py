@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from services.gateway.transitions import PullTarget, Transitions
+from services.gateway.transitions import PullTarget, Request, Transitions
 from shared.catalog.interface import Change
 from shared.catalog.records import ImageRecord
 from shared.config import PullSettings, SystemSettings
@@ -21,6 +21,7 @@ E = TypeVar("E", bound=PullEvent)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TARGET = PullTarget("cluster", "docker", "docker.io/library/debian:12")
+ASK = Request(TARGET, "ada")
 RULES = PullSettings(lease=60, queue_timeout=600, max_tries=3)
 MACHINE = Transitions(RULES, {"cluster": SystemSettings(image_dir=Path("/images"))})
 
@@ -35,7 +36,7 @@ def taken(change: Change[ImageRecord] | None) -> ImageRecord:
 
 
 def requested() -> ImageRecord:
-    return taken(MACHINE.request(None, TARGET, "ada", NOW))
+    return taken(MACHINE.request(None, ASK, NOW))
 
 
 def event_for(record: ImageRecord, kind: type[E], **fields: object) -> E:

@@ -57,7 +57,7 @@ async def bring_to(state: str, site: Site, gate: Gate) -> str:
 async def check_the_end(site: Site, pull: str, image: BuiltImage) -> None:
     view = await site.reached(pull, "READY", "FAILURE")
     assert view["state"] == "READY", view["failure"]
-    assert view["image"]["id"] == image.config_digest.removeprefix("sha256:")
+    assert view["image"]["config_digest"] == image.config_digest
     assert site.check_images() == 1
     await eventually(lambda: not site.leftovers(), within=10)
 

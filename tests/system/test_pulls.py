@@ -26,10 +26,6 @@ def image_of(text: str) -> BuiltImage:
     return build_image([base, layer_of({"etc/version": File(text.encode())})])
 
 
-def id_of(image: BuiltImage) -> str:
-    return image.config_digest.removeprefix("sha256:")
-
-
 @pytest.fixture
 def registry(tmp_path: Path) -> Any:
     with DebianRegistry(tmp_path / "registry") as registry:
@@ -56,11 +52,11 @@ async def test_an_image_becomes_ready_and_can_be_looked_up(
 
     path = f"/api/v1/images/cluster/docker/{quote(reference, safe='')}"
     status, found = await site.ask("GET", path)
-    assert (status, found["id"]) == (200, id_of(image))
+    assert (status, found["config_digest"]) == (200, image.config_digest)
     assert found["manifest_digest"] == image.digest
     status, page = await site.ask("GET", "/api/v1/images?system=cluster")
-    assert [item["id"] for item in page["items"]] == [id_of(image)]
-    assert (site.images / f"{id_of(image)}.squashfs").stat().st_size == found["size"]
+    assert page["items"] == [found]
+    assert (site.images / f"{found['id']}.squashfs").stat().st_size == found["size"]
     assert site.check_images() == 1
 
 
@@ -90,6 +86,23 @@ async def test_an_unchanged_image_is_answered_at_once(registry: DebianRegistry, 
     assert again["image"] == first["image"]
 
 
+async def test_a_damaged_image_is_made_again_by_a_forced_pull(
+    registry: DebianRegistry, site: Site
+) -> None:
+    Pusher(registry.url).push(image_of("1"), "team/app", "1")
+    reference = f"{registry.host}/team/app:1"
+    first = await site.reached((await site.pull(reference))["id"], "READY", "FAILURE")
+    placed = site.images / f"{first['image']['id']}.squashfs"
+    content = placed.read_bytes()
+    placed.write_bytes(content[:100_000])
+    body = {"reference": reference, "force": True}
+    status, again = await site.ask("POST", "/api/v1/pulls", body)
+    assert status in {200, 202}
+    view = await site.reached(again["id"], "READY", "FAILURE")
+    assert view["state"] == "READY", view["failure"]
+    assert placed.read_bytes() == content
+
+
 async def test_a_moved_tag_is_pulled_while_the_old_image_stays_usable(
     registry: DebianRegistry, site: Site
 ) -> None:
@@ -103,12 +116,12 @@ async def test_a_moved_tag_is_pulled_while_the_old_image_stays_usable(
         gate.hold_after(2 * len(new.manifest) + len(new.config) + 1500)
         pull = (await site.pull(reference))["id"]
         view = await site.reached(pull, "PULLING")
-        assert view["image"]["id"] == id_of(old)
+        assert view["image"]["config_digest"] == old.config_digest
         path = f"/api/v1/images/_/docker/{quote(reference, safe='')}"
-        assert (await site.ask("GET", path))[1]["id"] == id_of(old)
+        assert (await site.ask("GET", path))[1]["config_digest"] == old.config_digest
         gate.open()
         view = await site.reached(pull, "READY", "FAILURE")
-        assert view["image"]["id"] == id_of(new)
+        assert view["image"]["config_digest"] == new.config_digest
     assert 'reused": 1' in site.log("up"), "the base layer was not converted again"
     assert site.check_images() == 2, "a job may still have the old one mounted"
 

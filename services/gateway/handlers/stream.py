@@ -41,11 +41,11 @@ async def stream_pull(
             await response.write(f"id: {latest.version}\nevent: pull\ndata: {data}\n\n".encode())
             if not latest.state.in_flight:
                 break
+        await response.write_eof()
     except ConnectionResetError:
-        return response  # the client has gone; the pull goes on
+        pass  # the client has gone; the pull goes on
     finally:
         await cancel_all(keep_alive)
-    await response.write_eof()
     return response
 
 

@@ -96,7 +96,7 @@ class V1:
     async def start_pull(self, request: web.Request) -> web.Response:
         wanted = await read_body(request, PullRequest)
         target = self._pulls.target(wanted.system, wanted.type, wanted.reference)
-        record = await self._pulls.request(target, ANYBODY)
+        record = await self._pulls.request(target, ANYBODY, force=wanted.force)
         location = {"Location": f"{API}/pulls/{quote(record.pull_id)}"}
         return answer(pull_view(record), 200 if record.state is State.READY else 202, location)
 

@@ -1,7 +1,11 @@
 """The state machine: what each event does, and everything that must do nothing."""
 
+from pathlib import Path
+
 import pytest
 
+from services.gateway.transitions import Request, Transitions
+from shared.config import SystemSettings
 from shared.events import (
     ImageChanged,
     ImageConverted,
@@ -11,9 +15,11 @@ from shared.events import (
     PullRequested,
     RefreshRequested,
 )
+from shared.image.recipe import PackOptions
 from shared.states import State
 from tests.support.recipes import digest, small_recipe
 from tests.support.transitions import (
+    ASK,
     MACHINE,
     NOW,
     RULES,
@@ -30,7 +36,7 @@ from tests.support.transitions import (
 
 
 def test_a_first_request_asks_a_converter() -> None:
-    change = MACHINE.request(None, TARGET, "ada", NOW)
+    change = MACHINE.request(None, ASK, NOW)
     assert change is not None
     assert (change.record.state, change.record.attempt) == (State.INIT, 1)
     assert change.record.due_at == later(60)
@@ -42,7 +48,7 @@ def test_a_first_request_asks_a_converter() -> None:
 
 @pytest.mark.parametrize("stage", [State.INIT, State.PULLING, State.CONVERSION])
 def test_a_second_request_joins_a_pull_under_way(stage: State) -> None:
-    assert MACHINE.request(requested().but(state=stage), TARGET, "bob", NOW) is None
+    assert MACHINE.request(requested().but(state=stage), ASK, NOW) is None
 
 
 def test_the_way_to_ready() -> None:
@@ -87,7 +93,7 @@ def test_transfer_is_not_entered_or_left_by_progress() -> None:
 
 def test_a_ready_image_is_checked_and_stays_usable_meanwhile() -> None:
     record = ready()
-    change = MACHINE.request(record, TARGET, "bob", later(10))
+    change = MACHINE.request(record, ASK, later(10))
     assert change is not None
     (event,) = change.events
     assert isinstance(event, RefreshRequested)
@@ -117,24 +123,60 @@ def test_a_failed_pull_can_be_tried_again_at_once() -> None:
     assert ended.state is State.FAILURE
     assert ended.failure is not None
     assert ended.failure.message == "no such tag"
-    again = MACHINE.request(ended, TARGET, "ada", NOW)
+    again = MACHINE.request(ended, ASK, NOW)
     assert again is not None
     assert (again.record.state, again.record.failure) == (State.INIT, None)
     assert again.record.attempt == 2
     assert again.record.pull_id != ended.pull_id
 
 
-def test_what_may_pass_is_tried_again_up_to_the_limit() -> None:
+def test_what_may_pass_is_tried_again_after_growing_pauses_up_to_the_limit() -> None:
     record = requested()
+    now = NOW
+    pauses = []
     for tries in range(1, RULES.max_tries):
         failed = event_for(record, PullFailed, code="busy", message="429", retryable=True)
-        change = MACHINE.failed(record, failed, NOW)
+        change = MACHINE.failed(record, failed, now)
+        assert change is not None
+        record = change.record
+        assert change.events == (), "a registry that restarts needs a moment"
+        assert (record.state, record.tries) == (State.INIT, tries + 1)
+        assert record.failure is not None
+        assert record.failure.message == "429", "whoever waits sees why"
+        assert record.due_at is not None
+        pauses.append((record.due_at - now).total_seconds())
+        assert MACHINE.gone_quiet(record, now) is None
+        now = record.due_at
+        change = MACHINE.gone_quiet(record, now)
         assert change is not None
         assert isinstance(change.events[0], PullRequested)
         record = change.record
-        assert (record.state, record.tries) == (State.INIT, tries + 1)
+    assert pauses == [1, 2]
     failed = event_for(record, PullFailed, code="busy", message="429", retryable=True)
-    assert taken(MACHINE.failed(record, failed, NOW)).state is State.FAILURE
+    assert taken(MACHINE.failed(record, failed, now)).state is State.FAILURE
+
+
+def test_a_placement_that_failed_begins_again_with_the_packs() -> None:
+    """A pack that is gone or damaged can only be made again by a converter."""
+    record = in_transfer()
+    failed = event_for(record, PullFailed, code="pack_corrupt", message="m", retryable=True)
+    again = taken(MACHINE.failed(record, failed, NOW))
+    assert (again.state, again.recipe) == (State.INIT, None)
+
+
+def test_a_forced_pull_or_other_options_make_the_image_again() -> None:
+    record = ready()
+    forced = MACHINE.request(record, Request(TARGET, "ada", force=True), later(1))
+    assert forced is not None
+    assert isinstance(forced.events[0], PullRequested)
+    assert forced.record.current == record.current
+
+    system = SystemSettings(image_dir=Path("/images"), pack=PackOptions(compression="gzip"))
+    change = Transitions(RULES, {"cluster": system}).request(record, ASK, later(1))
+    assert change is not None
+    (event,) = change.events
+    assert isinstance(event, PullRequested), "an unchanged reference would hide the new options"
+    assert event.options.compression == "gzip"
 
 
 def test_a_quiet_worker_is_replaced_and_the_pull_ends_with_a_reason() -> None:

@@ -1,0 +1,82 @@
+"""Keeps web pages of strangers away from an API that trusts whoever can reach it.
+
+A page that a user's browser shows may send requests to the user's own machine. So a request must
+name the service by an address, or by a name that is really its own (or a page could point its own
+name here), a request that changes something must not come from another site, and a body must be
+JSON, which no form of another site can send.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from shared.errors import DrayError
+
+_READING = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
+_OWN_SITE = frozenset({"same-origin", "none"})
+
+
+class UnknownHostError(DrayError):
+    """The request names the service by a name that it does not know as its own."""
+
+    code = "unknown_host"
+    status = 421
+
+
+class ForeignOriginError(DrayError):
+    """A web page of another site tries to change something here."""
+
+    code = "foreign_origin"
+    status = 403
+
+
+class NotJsonError(DrayError):
+    """The request has a body that is not declared to be JSON."""
+
+    code = "not_json"
+    status = 415
+
+
+def guard_middleware(names: Iterable[str]) -> Middleware:
+    """`names` are the service's own, beside its addresses, localhost and this host's name."""
+    own = {"localhost", socket.gethostname().lower(), *(name.lower() for name in names)}
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        _check_host(request.host, own)
+        if request.method not in _READING:
+            _check_origin(request)
+            if request.body_exists and request.content_type != "application/json":
+                raise NotJsonError("send the body as JSON, with Content-Type: application/json")
+        return await handler(request)
+
+    return middleware
+
+
+def _check_host(host: str, own: set[str]) -> None:
+    name = (urlsplit(f"//{host}").hostname or "").lower()
+    if name in own or _is_address(name):
+        return
+    raise UnknownHostError(
+        f"this service does not know itself as '{name}': use its address, or have the operator "
+        "add the name to gateway.names in the settings"
+    )
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_origin(request: web.Request) -> None:
+    origin = request.headers.get(hdrs.ORIGIN)
+    foreign = origin is not None and urlsplit(origin).netloc.lower() != request.host.lower()
+    if foreign or request.headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE:
+        raise ForeignOriginError("requests that change something must not come from other sites")
