@@ -1,7 +1,6 @@
 """Pulls: requests of users and events of workers, carried into the catalog."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 
 from services.gateway.feed import ChangeFeed
 from services.gateway.transitions import Changed, PullTarget, Request, Transitions
@@ -26,7 +25,6 @@ from shared.states import IN_FLIGHT, State
 log = get_logger(__name__)
 
 REFRESH_ANSWER_SECONDS = 2.0
-FAILURES_SHOWN_HOURS = 24
 
 
 class Pulls:
@@ -79,19 +77,19 @@ class Pulls:
 
     async def queue(self, systems: Sequence[str], limit: int) -> list[ImageRecord]:
         """What is under way and what failed of late, the newest request first."""
-        seen_from = utcnow() - timedelta(hours=FAILURES_SHOWN_HOURS)
-        states = [state.value for state in (*IN_FLIGHT, State.FAILURE)]
-        where = {"system": list(systems), "state": states}
-        found = await self._catalog.images.find(where, limit=limit)
-        shown = (r for r in found if r.state.in_flight or r.requested_at >= seen_from)
-        return sorted(shown, key=lambda record: record.requested_at, reverse=True)
+        found: list[ImageRecord] = []
+        # However many have failed, they never crowd out what is under way.
+        for states in (IN_FLIGHT, (State.FAILURE,)):
+            where = {"system": list(systems), "state": [state.value for state in states]}
+            found += await self._catalog.images.find(where, limit=limit)
+        return sorted(found, key=lambda record: record.requested_at, reverse=True)
 
     async def overdue(self, limit: int) -> int:
         """Deal with pulls whose lease ran out; how many there were."""
         now = utcnow()
         quiet = await self._catalog.images.due(now, limit)
         for record in quiet:
-            log.warning("pull_gone_quiet", pull=record.pull_id, state=record.state)
+            log.info("pull_due", pull=record.pull_id, state=record.state)
             await self._change(record.key, lambda found: self._transitions.gone_quiet(found, now))
         return len(quiet)
 

@@ -39,6 +39,7 @@ Changed = Change[ImageRecord] | None
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+FAILURE_SHOWN = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Transitions:
             pull_id=new_id(),
             requested_at=now,
             requested_by=ask.user,
+            waiting_since=now,
             last_pull=now,
             pack=self.systems[target.system].pack,
             due_at=self._lease(now),
@@ -199,18 +201,21 @@ class Transitions:
                     tries=record.tries + 1,
                     progress=None,
                     recipe=None,
+                    waiting_since=now,
                     failure=Failure(code=event.code, message=event.message),
                     due_at=now + timedelta(seconds=pause),
                 )
             )
-        return self._failure(record, event.code, event.message)
+        return self._failure(record, event.code, event.message, now)
 
     def gone_quiet(self, record: ImageRecord | None, now: datetime) -> Changed:
         """The lease ran out: nobody has spoken of this pull for too long."""
-        if record is None or not record.state.in_flight:
+        if record is None or record.due_at is None or record.due_at > now:
             return None
-        if record.due_at is None or record.due_at > now:
-            return None
+        if record.state is State.FAILURE:
+            # No news any more. What was placed before is usable all the while.
+            settled = State.EXPIRED if record.current is None else State.READY
+            return Change(self._ended(record, settled))
         if record.state is State.INIT:
             return self._still_waiting(record, now)
         if record.tries < self.rules.max_tries:
@@ -220,7 +225,7 @@ class Transitions:
             f"{record.tries} times over; pull again, and if it stays so, have the operator look "
             f"at the converter's and distributor's logs for pull {record.pull_id}"
         )
-        return self._failure(record, "worker_lost", message)
+        return self._failure(record, "worker_lost", message, now)
 
     def interrupted(self, record: ImageRecord | None, now: datetime) -> Changed:
         """A bus that forgets was restarted: whatever was in flight is nobody's work now."""
@@ -235,16 +240,16 @@ class Transitions:
             f"Dray was restarted {record.tries} times while it worked on this pull; pull again, "
             "and if it stays so, have the operator find out why it goes down"
         )
-        return self._failure(record, "interrupted", message)
+        return self._failure(record, "interrupted", message, now)
 
     def _still_waiting(self, record: ImageRecord, now: datetime) -> Changed:
-        waited = (now - record.requested_at).total_seconds()
+        waited = (now - record.waiting_since).total_seconds()
         if waited >= self.rules.queue_timeout:
             message = (
                 f"no converter took this pull up within {self.rules.queue_timeout:g} s; ask the "
                 "operator whether converters are running and how long their queue is"
             )
-            return self._failure(record, "no_converter", message)
+            return self._failure(record, "no_converter", message, now)
         # Waiting in a long queue is no loss, so ask again ever more rarely.
         again_at = now + timedelta(seconds=max(self.rules.lease, waited))
         moved = record.but(due_at=again_at)
@@ -255,6 +260,7 @@ class Transitions:
             attempt=record.attempt + 1,
             tries=record.tries + 1,
             progress=None,
+            waiting_since=now,
             due_at=self._lease(now),
         )
         if record.state is State.TRANSFER and record.recipe is not None:
@@ -262,9 +268,12 @@ class Transitions:
         retry = retry.but(state=State.INIT)
         return Change(retry, (self._pull_request(retry, None),))
 
-    def _failure(self, record: ImageRecord, code: str, message: str) -> Change[ImageRecord]:
+    def _failure(
+        self, record: ImageRecord, code: str, message: str, now: datetime
+    ) -> Change[ImageRecord]:
         failure = Failure(code=code, message=message)
-        return Change(self._ended(record, State.FAILURE, failure=failure))
+        forgotten_at = now + FAILURE_SHOWN
+        return Change(self._ended(record, State.FAILURE, failure=failure, due_at=forgotten_at))
 
     def _ended(self, record: ImageRecord, state: State, **changes: object) -> ImageRecord:
         ended = {"due_at": None, "progress": None, "recipe": None, "failure": None, **changes}

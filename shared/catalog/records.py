@@ -94,6 +94,8 @@ class ImageRecord(Record):
     pull_id: str
     requested_at: Instant
     requested_by: str
+    waiting_since: Instant
+    """When the present attempt began to wait for a converter."""
     last_pull: Instant
     progress: Progress | None = None
     failure: Failure | None = None

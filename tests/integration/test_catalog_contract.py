@@ -48,6 +48,7 @@ async def test_a_record_comes_back_equal_to_what_was_stored(catalog: Catalog) ->
         pull_id="p",
         requested_at=now,
         requested_by="me",
+        waiting_since=now,
         last_pull=datetime(2024, 2, 29, 23, 59, 59, 999_999, UTC),
         due_at=datetime(2030, 1, 1, 12, 0, 0, 1, UTC),
         current=PlacedImage.model_validate(

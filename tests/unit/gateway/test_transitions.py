@@ -179,6 +179,29 @@ def test_a_forced_pull_or_other_options_make_the_image_again() -> None:
     assert event.options.compression == "gzip"
 
 
+def test_a_failure_is_news_for_a_day() -> None:
+    for before, settled in ((requested(), State.EXPIRED), (ready(), State.READY)):
+        record = before
+        if not record.state.in_flight:
+            record = taken(MACHINE.request(record, ASK, NOW))
+        failed = event_for(record, PullFailed, code="c", message="m")
+        failure = taken(MACHINE.failed(record, failed, NOW))
+        assert MACHINE.gone_quiet(failure, later(86_399)) is None
+        forgotten = taken(MACHINE.gone_quiet(failure, later(86_400)))
+        assert (forgotten.state, forgotten.failure) == (settled, None)
+        assert forgotten.current == before.current
+
+
+def test_each_try_may_wait_as_long_as_the_first() -> None:
+    """A try that fails after hours of work must not be blamed on absent converters."""
+    record = taken(MACHINE.progressed(requested(), progressed(requested(), State.PULLING), NOW))
+    failed = event_for(record, PullFailed, code="busy", message="m", retryable=True)
+    record = taken(MACHINE.failed(record, failed, later(5 * 3600)))
+    assert record.due_at is not None
+    again = taken(MACHINE.gone_quiet(record, record.due_at))
+    assert again.state is State.INIT
+
+
 def test_a_quiet_worker_is_replaced_and_the_pull_ends_with_a_reason() -> None:
     record = requested()
     record = taken(MACHINE.progressed(record, progressed(record, State.PULLING), NOW))
