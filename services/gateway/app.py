@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from services.gateway.fan_out import FanOut
 from services.gateway.feed import ChangeFeed
 from services.gateway.handlers.v1 import V1
 from services.gateway.images import Images
@@ -63,13 +64,8 @@ class Gateway:
         feed = ChangeFeed(catalog)
         images = Images(catalog)
         self._pulls = Pulls(catalog, feed, Transitions(settings.pull, settings.systems), timeout)
-        self._jobs = Jobs(
-            catalog,
-            images,
-            self._pulls,
-            timeout=timeout,
-            stage_timeout=settings.agent.stage_timeout,
-        )
+        self._fan_out = FanOut(catalog, timeout=timeout, stage_timeout=settings.agent.stage_timeout)
+        self._jobs = Jobs(catalog, images, self._pulls, self._fan_out, timeout=timeout)
         self._outbox = OutboxRelay(catalog, bus, settings.bus.publish_timeout, self._jobs.no_agent)
         self._sweep = Sweep(
             (self._pulls.overdue, self._jobs.overdue, self._jobs.unanswered),
@@ -115,6 +111,7 @@ class Gateway:
             await cancel_all(self._sweeping)
         if self._consumer is not None:
             await self._consumer.stop(deadline)
+        await self._fan_out.stop()
         await self._outbox.stop()
         await self._bus.close()
         await self._catalog.close()

@@ -1,11 +1,12 @@
 """Jobs: what the scheduler announces, carried to the agents of the job's nodes and back.
 
-Each node of a job is a document of its own. A job whose fan-out is not known to be complete has
-a `due_at`, so that a crash half-way through ten thousand nodes is finished by the sweep.
+A request only records what the scheduler said; telling the nodes is the fan-out's. Each node of a
+job is a document of its own.
 """
 
 from datetime import timedelta
 
+from services.gateway.fan_out import FAN_OUT_SECONDS, FanOut
 from services.gateway.images import Images, is_image_id
 from services.gateway.pulls import Pulls
 from shared.api import JobRequest
@@ -34,8 +35,6 @@ from shared.models import utcnow
 
 log = get_logger(__name__)
 
-FAN_OUT_SECONDS = 10.0
-
 
 class Jobs:
     """The jobs of one site."""
@@ -45,16 +44,15 @@ class Jobs:
         catalog: Catalog,
         images: Images,
         pulls: Pulls,
+        fan_out: FanOut,
         *,
         timeout: float,
-        stage_timeout: float,
     ) -> None:
         self._catalog = catalog
         self._images = images
         self._pulls = pulls
+        self._fan_out = fan_out
         self._timeout = timeout
-        # An agent that is alive says so within its own bound; then its word has to come here.
-        self._answer_within = timedelta(seconds=stage_timeout + FAN_OUT_SECONDS)
 
     async def announce(self, request: JobRequest, user: str) -> JobRecord:
         """Record a job and wake its nodes. Announcing it again changes nothing."""
@@ -74,9 +72,15 @@ class Jobs:
         def store(found: JobRecord | None) -> Change[JobRecord] | None:
             if found is None:
                 return Change(wanted)
-            if found.released_at is not None:  # the scheduler has come round to this id again
-                return Change(wanted.but(version=found.version))
-            return None
+            if found.released_at is None:
+                return None
+            if found.due_at is not None:
+                raise ConflictError(
+                    f"the nodes of the last job {request.job_id} are still being told of its end; "
+                    "announce it again in a moment"
+                )
+            # The scheduler has come round to this id again.
+            return Change(wanted.but(version=found.version))
 
         record = await self._catalog.jobs.change(request.job_id, store, self._deadline())
         if record is None or (record.images, record.nodes) != (wanted.images, wanted.nodes):
@@ -84,7 +88,7 @@ class Jobs:
                 f"job {request.job_id} is already announced with other images or nodes; "
                 "release it first"
             )
-        await self.fan_out(record)
+        self._fan_out.start(record)
         return record
 
     async def release(self, job_id: str) -> JobRecord:
@@ -100,7 +104,7 @@ class Jobs:
         record = await self._catalog.jobs.change(job_id, mark, self._deadline())
         if record is None:
             raise NotFoundError(f"there is no job {job_id}")
-        await self.fan_out(record)
+        self._fan_out.start(record)
         return record
 
     async def get(self, job_id: str) -> tuple[JobRecord, list[StagingRecord]]:
@@ -110,23 +114,11 @@ class Jobs:
         where = {"job_id": job_id, "state": [state.value for state in StagingState]}
         return record, await self._catalog.stagings.find(where, limit=len(record.nodes))
 
-    async def fan_out(self, job: JobRecord) -> None:
-        """Tell every node that was not told yet; safe to repeat."""
-        for node in job.nodes:
-            await self._tell(job, node)
-
-        def complete(found: JobRecord | None) -> Change[JobRecord] | None:
-            if found is None or found.due_at is None or found.released_at != job.released_at:
-                return None
-            return Change(found.but(due_at=None))
-
-        await self._catalog.jobs.change(job.key, complete, self._deadline())
-
     async def overdue(self, limit: int) -> int:
         late = await self._catalog.jobs.due(utcnow(), limit)
         for job in late:
-            await self.fan_out(job)
-        return len(late)
+            self._fan_out.start(job)
+        return 0  # they run on behind; asking at once for more would find the same ones
 
     async def unanswered(self, limit: int) -> int:
         """Nodes that took the job and never said how it went."""
@@ -196,37 +188,6 @@ class Jobs:
         assert record.current is not None
         current = record.current
         return NodeImage(image_id=current.image_id, sha256=current.sha256, size=current.size)
-
-    async def _tell(self, job: JobRecord, node: str) -> None:
-        def allocate(found: StagingRecord | None) -> Change[StagingRecord] | None:
-            if found is not None and found.announced_at == job.announced_at:
-                return None
-            staging = StagingRecord(
-                key=staging_key(job.job_id, node),
-                version=found.version if found else 0,
-                job_id=job.job_id,
-                node=node,
-                announced_at=job.announced_at,
-                state=StagingState.PENDING,
-                due_at=utcnow() + self._answer_within,
-            )
-            event = JobAllocated(
-                correlation_id=job.job_id,
-                node=node,
-                job_id=job.job_id,
-                system=job.system,
-                images=job.images,
-            )
-            return Change(staging, (event,))
-
-        def release(found: StagingRecord | None) -> Change[StagingRecord] | None:
-            if found is None or found.released or found.announced_at != job.announced_at:
-                return None
-            event = JobReleased(correlation_id=job.job_id, node=node, job_id=job.job_id)
-            return Change(found.but(released=True, due_at=None), (event,))
-
-        step = allocate if job.released_at is None else release
-        await self._catalog.stagings.change(staging_key(job.job_id, node), step, self._deadline())
 
     async def _staging_ended(
         self,

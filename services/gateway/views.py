@@ -50,7 +50,18 @@ def pull_view(record: ImageRecord) -> PullView:
 
 
 def job_view(job: JobRecord, stagings: Sequence[StagingRecord]) -> JobView:
-    counts = Counter(staging.state for staging in stagings)
+    told = {
+        staging.node: StagingView(
+            node=staging.node,
+            state=staging.state,
+            failure=staging.failure,
+            seconds=staging.seconds,
+        )
+        for staging in stagings
+        if staging.announced_at == job.announced_at
+    }
+    nodes = tuple(told.get(node) or _not_told(node) for node in job.nodes)
+    counts = Counter(node.state for node in nodes)
     return JobView(
         job_id=job.job_id,
         system=job.system,
@@ -58,16 +69,12 @@ def job_view(job: JobRecord, stagings: Sequence[StagingRecord]) -> JobView:
         announced_at=job.announced_at,
         released_at=job.released_at,
         counts={state: counts[state] for state in StagingState},
-        nodes=tuple(
-            StagingView(
-                node=staging.node,
-                state=staging.state,
-                failure=staging.failure,
-                seconds=staging.seconds,
-            )
-            for staging in stagings
-        ),
+        nodes=nodes,
     )
+
+
+def _not_told(node: str) -> StagingView:
+    return StagingView(node=node, state=StagingState.PENDING, failure=None, seconds=None)
 
 
 def node_view(record: NodeRecord) -> NodeView:
