@@ -1,79 +1,95 @@
-"""The node agent's local socket: have an image mounted here, and give it back."""
+"""The node agent's local socket: have an image mounted here, for as long as this process lives."""
 
+import errno
 import http.client
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
+from cli import defaults
 from cli import http as wire
 from cli.answers import Image, reading
 from cli.errors import UnreachableError
-from cli.http import Answer, Json
+from cli.http import Answer, Json, UnixConnection
 
-SITE_SOCKETS: Final = (Path("/run/dray/agent.sock"), Path("/var/lib/dray/agent/agent.sock"))
 MARGIN: Final = 10.0
 """The agent gives up before we do, and says why."""
-
-
-def usual_sockets() -> tuple[Path, ...]:
-    """Where an agent listens if nobody says otherwise: the node's, then one's own `dray up`."""
-    return (*SITE_SOCKETS, own_data_dir() / "agent/agent.sock")
-
-
-def own_data_dir() -> Path:
-    """Where `dray up` of an ordinary user keeps its data."""
-    base = os.environ.get("XDG_DATA_HOME", "")
-    # The specification says to ignore a relative path.
-    return (Path(base) if base.startswith("/") else Path.home() / ".local/share") / "dray"
+_TRY_NEXT: Final = (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.EACCES, None)
+"""No socket, one that nobody serves, one that is not for us, a path too long to be one."""
 
 
 class Agent:
-    """The agent of this node."""
+    """The agent of this node: at the socket that is named, or the first usual one that answers."""
 
     def __init__(self, named: Path | None) -> None:
-        candidates = (named,) if named else usual_sockets()
-        self._socket = next((path for path in candidates if path.exists()), candidates[0])
+        self._candidates = (named,) if named else defaults.usual_sockets()
 
     def mount(self, job_id: str, image: Image, wait: float) -> str:
-        """Where the image is mounted for this job; waits until it is."""
+        """Where the image is mounted until this process, or what it becomes, has ended."""
         body = {
             "job_id": job_id,
             "image_id": image.id,
             "sha256": image.sha256,
             "size": image.size,
             "wait": wait,
+            "until_caller_exits": True,
         }
         answer = self._call("POST", "/v1/mounts", body, wait + MARGIN)
         with reading("a mount"):
             return str(answer.body["path"])
 
-    def release(self, job_id: str) -> None:
-        """The job has ended here. Safe to repeat."""
-        self._call("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", None, MARGIN)
+    def system(self) -> str:
+        """The cluster that this node belongs to."""
+        with reading("the agent's status"):
+            return str(self.status()["system"])
 
     def status(self) -> Json:
         """What the agent says about itself, its mounts and the jobs that hold them."""
         return self._call("GET", "/v1/status", None, MARGIN).body
 
+    def socket(self, timeout: float) -> Path:
+        """The socket at which an agent listens."""
+        connection, path = self._connected(timeout)
+        connection.close()
+        return path
+
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float
     ) -> Answer:
         try:
-            return wire.call(self._connect, method, path, body, timeout)
+            return wire.call(lambda t: self._connected(t)[0], method, path, body, timeout)
         except (OSError, http.client.HTTPException) as exc:
-            raise UnreachableError(self._missing(exc)) from exc
+            raise UnreachableError(_explained([(self._candidates[0], exc)])) from exc
 
-    def _connect(self, timeout: float) -> http.client.HTTPConnection:
-        return wire.UnixConnection(str(self._socket), timeout)
+    def _connected(self, timeout: float) -> tuple[UnixConnection, Path]:
+        failures: list[tuple[Path, Exception]] = []
+        for path in self._candidates:
+            connection = UnixConnection(str(path), timeout)
+            try:
+                connection.connect()
+            except OSError as exc:
+                connection.close()
+                failures.append((path, exc))
+                if exc.errno not in _TRY_NEXT:
+                    break
+            else:
+                self._candidates = (path,)
+                return connection, path
+        raise UnreachableError(_explained(failures))
 
-    def _missing(self, exc: Exception) -> str:
-        if isinstance(exc, PermissionError):
-            return f"you may not talk to the node's agent at {self._socket}"
-        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        return (
-            f"no node agent answers at {self._socket} ({why or type(exc).__name__})\n"
-            "An agent mounts the images: one runs in `dray up`, and on a compute node as "
-            "`python -m services.node_agent`.\nName its socket with --socket or DRAY_SOCKET."
-        )
+
+def _explained(failures: list[tuple[Path, Exception]]) -> str:
+    tried = [f"{path} ({_why(exc)})" for path, exc in failures]
+    advice = (
+        "An agent mounts the images: one runs in `dray up`, and on a compute node as "
+        "`python -m services.node_agent`.\nName its socket with --socket or DRAY_SOCKET."
+    )
+    return f"no node agent answers at {', '.join(tried)}\n{advice}"
+
+
+def _why(exc: Exception) -> str:
+    if isinstance(exc, PermissionError):
+        return "you may not talk to it"
+    if isinstance(exc, TimeoutError):
+        return "no answer in time"
+    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__

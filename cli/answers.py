@@ -72,6 +72,15 @@ class Pull:
     def ended(self) -> bool:
         return not self.state.in_flight
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it failed; of one that is tried again, why the last try did."""
+        if not self.failure or self.ended:
+            return self.failure
+        if self.state is State.INIT:
+            return f"try {self.tries} in a moment: {self.failure}"
+        return f"this is try {self.tries}, after: {self.failure}"
+
 
 def read_pull(raw: Json) -> Pull:
     with reading("a pull"):
@@ -128,6 +137,6 @@ def reading(what: str) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError) as exc:
         raise UnexpectedAnswerError(
-            f"the gateway's answer about {what} cannot be read ({exc!r}): "
-            "is it of another version than this command?"
+            f"the answer about {what} cannot be read ({exc!r}): "
+            "is who gave it of another version than this command?"
         ) from exc

@@ -11,6 +11,7 @@ import os
 import pwd
 import signal
 import stat
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,13 +21,15 @@ from cli.errors import EXIT_NOT_RUN, CliError
 from shared import linux
 
 HOST_TREES: Final = ("/proc", "/sys", "/dev")
+NEEDED_TREES: Final = ("/proc", "/dev")
+"""Hardly a program does without."""
 HOST_FILES: Final = ("/etc/resolv.conf", "/etc/passwd", "/etc/group", "/etc/hosts")
 SYSTEM_DIRECTORIES: Final = frozenset(
     {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32"}
     | {"opt", "proc", "run", "sbin", "sys", "usr", "var"}
 )
 """An image has its own: a home or working directory in one of them is not brought along."""
-_DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What a remount must repeat, lest it try to take it away: statvfs and mount use the same bits.
 _KEPT_FLAGS: Final = linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 # CPython ignores these; a command expects the default.
@@ -152,8 +155,13 @@ def _restrict(fd: int, flags: int) -> None:
 
 def _furnish(inside: int, own: Sequence[str]) -> None:
     """Put into the image what it has a place for."""
-    for tree in HOST_TREES:
-        _bind(tree, inside)
+    bound = {tree: _bind(tree, inside) for tree in HOST_TREES}
+    if missing := [tree for tree in NEEDED_TREES if not bound[tree]]:
+        print(
+            f"dray: warning: the image has no place for the host's {' and '.join(missing)}: some "
+            "programs will fail",
+            file=sys.stderr,
+        )
     with _opened(inside, "/tmp") as place:  # noqa: S108 - the image's
         if place is not None:
             flags = linux.MS_NOSUID | linux.MS_NODEV
@@ -165,21 +173,22 @@ def _furnish(inside: int, own: Sequence[str]) -> None:
         _bind(file, inside, flags=linux.MS_RDONLY)
 
 
-def _bind(path: str, inside: int, *, flags: int = 0) -> None:
+def _bind(path: str, inside: int, *, flags: int = 0) -> bool:
     """Bind the host's file or directory if the image has one of the same kind at its path."""
     with _opened(inside, path) as place:
         if place is None or not os.path.exists(path):  # noqa: PTH110 - stdlib strings throughout
-            return
+            return False
         there, here = os.fstat(place), os.stat(path)  # noqa: PTH116
         if stat.S_ISDIR(there.st_mode) != stat.S_ISDIR(here.st_mode):
-            return
+            return False
         if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
-            return  # it came along with another one
+            return True  # it came along with another one
         linux.mount(path, _by_fd(place), flags=linux.MS_BIND | linux.MS_REC)
     if flags:
         with _opened(inside, path) as bound:
             if bound is not None:
                 _restrict(bound, flags)
+    return True
 
 
 @contextmanager
@@ -240,7 +249,7 @@ def execute(command: Sequence[str], env: Mapping[str, str]) -> NoReturn:
     if "/" in name:
         candidates = [name]
     else:
-        directories = env.get("PATH", _DEFAULT_PATH).split(":")
+        directories = env.get("PATH", DEFAULT_PATH).split(":")
         candidates = [f"{directory or '.'}/{name}" for directory in directories]
     problem: EnterError | None = None
     for path in candidates:

@@ -8,6 +8,8 @@ from urllib.parse import quote, urlencode, urlsplit
 from cli import http as wire
 from cli.errors import RefusedError, UnreachableError, UsageError
 from cli.http import Answer, Connect, Json
+from shared.errors import InvalidReferenceError
+from shared.reference import parse_reference
 
 API: Final = "/api/v1"
 TIMEOUT: Final = 30.0
@@ -26,6 +28,7 @@ class Gateway:
             raise UsageError("no gateway is named: give --url or set DRAY_URL")
 
     def request_pull(self, reference: str, system: str | None) -> Answer:
+        _check(reference)
         body = {"reference": reference} | ({"system": system} if system else {})
         return self.call("POST", "/pulls", body=body)
 
@@ -43,6 +46,7 @@ class Gateway:
             raise UnreachableError(f"the connection to {base} broke ({_why(exc)})") from exc
 
     def image(self, reference: str, system: str | None, itype: str = "docker") -> Json:
+        _check(reference)
         where = f"{quote(system or ONLY_SYSTEM, safe='')}/{itype}/{quote(reference, safe='')}"
         return self.call("GET", f"/images/{where}").body
 
@@ -90,6 +94,14 @@ class Gateway:
             f"no gateway answers at {', '.join(tried)}\n"
             "Start one with `dray up`, or name yours with --url or DRAY_URL."
         )
+
+
+def _check(reference: str) -> None:
+    """What no gateway could understand is refused here: most of it cannot be put into a path."""
+    try:
+        parse_reference(reference)
+    except InvalidReferenceError as exc:
+        raise UsageError(exc.message) from exc
 
 
 def _given(**query: str | int | None) -> list[tuple[str, str]]:

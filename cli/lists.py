@@ -22,7 +22,7 @@ def images(gateway: Gateway, system: str | None, *, json: bool) -> int:
         for image in map(read_image, found)
     ]
     headings = ("REFERENCE", "SYSTEM", "SIZE", "LAYERS", "ID", "READY")
-    show.table(headings, rows, "No image is READY here yet: dray pull alpine:3")
+    show.table(headings, rows, f"No image is READY yet: {show.pull_command('alpine:3', system)}")
     return 0
 
 
@@ -72,8 +72,8 @@ def queue(gateway: Gateway, system: str | None, *, json: bool) -> int:
     headings = ("STATE", "BYTES", "REFERENCE", "SYSTEM", "BY", "REQUESTED")
     show.table(headings, rows, "Nothing is being pulled.")
     for pull in pulls:
-        if pull.failure:
-            print(f"\n{show.plain(pull.reference)}: {show.plain(pull.failure)}")
+        if pull.trouble:
+            print(f"\n{show.plain(pull.reference)}: {show.plain(pull.trouble)}")
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cli.defaults import LOCAL_GATEWAY
 from cli.errors import EXIT_FAILED, EXIT_NOT_RUN, CliError
 from shared.errors import DrayError
 
@@ -46,7 +47,9 @@ Url = Annotated[
 ]
 System = Annotated[
     str | None,
-    typer.Option("--system", "-s", help="The cluster, where the site has more than one."),
+    typer.Option(
+        "--system", "-s", metavar="SYSTEM", help="The cluster, where the site has more than one."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Socket = Annotated[
@@ -54,11 +57,12 @@ Socket = Annotated[
     typer.Option(
         "--socket",
         envvar="DRAY_SOCKET",
-        help="The node agent's socket. Default: /run/dray/agent.sock, else that of `dray up`.",
+        metavar="FILE",
+        help="The node agent's socket. Default: the first of /run/dray/agent.sock, "
+        "/var/lib/dray/agent/agent.sock and that of your own `dray up` where one answers.",
         show_default=False,
     ),
 ]
-LOCAL_GATEWAY = "http://127.0.0.1:7600"
 
 
 def _version(wanted: bool) -> None:
@@ -111,7 +115,12 @@ def pull(
 
 @app.command(epilog=EXIT_CODES)
 def images(url: Url = LOCAL_GATEWAY, system: System = None, json: Json = False) -> None:
-    """List the images that are READY."""
+    """List the images that are READY.
+
+    \b
+    dray images
+    dray images --json | jq -r .items[].reference
+    """
     from cli import lists  # noqa: PLC0415
     from cli.gateway import Gateway  # noqa: PLC0415
 
@@ -154,7 +163,9 @@ def queue(
     raise typer.Exit(lists.queue(Gateway(url), system, json=json))
 
 
-@queue_app.command("dead", epilog=EXIT_CODES)
+@queue_app.command(
+    "dead", epilog=EXIT_CODES, short_help="Show, or replay, the events that failed for good."
+)
 def queue_dead(
     context: typer.Context,
     replay: Annotated[
@@ -165,7 +176,12 @@ def queue_dead(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show the events that failed again and again, or replay one when its cause is gone."""
+    """Show the events that failed again and again, or replay one when its cause is gone.
+
+    \b
+    dray queue dead
+    dray queue dead --replay ID
+    """
     from cli import lists  # noqa: PLC0415
     from cli.gateway import Gateway  # noqa: PLC0415
 
@@ -187,10 +203,12 @@ def nodes(url: Url = LOCAL_GATEWAY, json: Json = False) -> None:
 @app.command(
     context_settings={"allow_interspersed_args": False},
     epilog="Exit codes: those of the command; 125 when Dray could not start it, 126 when it "
-    "cannot be executed, 127 when the image does not have it.",
+    "cannot be executed, 127 when the image does not have it; 2 for a wrong option.",
 )
 def run(  # noqa: PLR0917 - typer calls it by name
-    reference: Annotated[str, typer.Argument(metavar="IMAGE", help="A pulled image's reference.")],
+    reference: Annotated[
+        str, typer.Argument(metavar="REF", help="An image that is READY.", show_default=False)
+    ],
     command: Annotated[
         list[str] | None,
         typer.Argument(metavar="CMD...", help="What to run; else what the image says."),
@@ -202,24 +220,36 @@ def run(  # noqa: PLR0917 - typer calls it by name
         ),
     ] = None,
     workdir: Annotated[
-        str | None, typer.Option("--workdir", "-w", metavar="DIR", help="Where to run it.")
+        str | None,
+        typer.Option("--workdir", "-w", metavar="DIR", help="Where to run it, in the image."),
     ] = None,
     entrypoint: Annotated[
         str | None,
-        typer.Option(metavar="PROGRAM", help="Instead of the image's; '' for none."),
+        typer.Option(metavar="PROGRAM", help="Instead of the image's own; '' for none."),
     ] = None,
     url: Url = LOCAL_GATEWAY,
-    system: System = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            "--system", "-s", metavar="SYSTEM", help="The cluster. Default: that of this node."
+        ),
+    ] = None,
     socket: Socket = None,
     wait: Annotated[
-        float, typer.Option(min=1, max=3600, metavar="SECONDS", help="For the mount.")
+        float,
+        typer.Option(min=1, max=3600, metavar="SECONDS", help="How long to wait for the mount."),
     ] = 60.0,
 ) -> None:
     """Run a command inside an image, on this node, as yourself.
 
-    The agent of this node mounts the image read-only, without setuid programs and device nodes.
-    Home and working directory come along where the image has a place for them. Options stand
-    before the image; all that follows it belongs to the command.
+    The agent of this node mounts the image read-only, without setuid programs and device nodes,
+    until the command has ended. The host's /proc, /sys and /dev, your home and the working
+    directory come along where the image has a place for them; /tmp is empty, and its own.
+
+    Of your environment HOME, USER, LOGNAME, TERM, LANG, LC_ALL and TZ come along; the image's
+    variables replace them, and those of -e replace both.
+
+    Options stand before the image; all that follows it, but for a first --, is the command.
 
     \b
     dray run alpine:3 cat /etc/os-release
@@ -231,13 +261,13 @@ def run(  # noqa: PLR0917 - typer calls it by name
     wish = Wish(
         reference=reference,
         system=system,
-        command=tuple(command or ()),
+        command=_without_separator(command or []),
         options=tuple(env or ()),
         workdir=workdir,
         entrypoint=entrypoint,
     )
     try:
-        code = run_in_image(url, socket, wish, wait)
+        run_in_image(url, socket, wish, wait)
     except EnterError as exc:
         code = _told(exc, exc.exit_code)
     except DrayError as exc:
@@ -266,8 +296,9 @@ def up(
 ) -> None:
     """Start gateway, converter, distributor and node agent in one process, until Ctrl-C.
 
-    Nothing else is needed: events stay in the process, the catalog is an SQLite file. Beyond one
-    machine the same services run as processes of their own over RabbitMQ and MongoDB.
+    Nothing else is needed: events stay in the process, the catalog is an SQLite file. When all is
+    up it says what to export where other commands would not find it. Beyond one machine the same
+    services run as processes of their own over RabbitMQ and MongoDB.
 
     \b
     dray up
@@ -276,6 +307,11 @@ def up(
     from cli.up import up as run_all  # noqa: PLC0415
 
     run_all(config, listen, data)
+
+
+def _without_separator(command: list[str]) -> tuple[str, ...]:
+    """Many write `--` between the image and the command, as other tools have it."""
+    return tuple(command[1:] if command[:1] == ["--"] else command)
 
 
 def _told(exc: DrayError, code: int) -> int:

@@ -30,11 +30,17 @@ class Display(Protocol):
 
     def update(self, pull: Pull) -> None: ...
 
+    def away(self, seconds: float, reason: str) -> None:
+        """No gateway answers for so long now; the next update says that one does again."""
+
 
 class Silence:
     """For JSON: only the end is told."""
 
     def update(self, pull: Pull) -> None:
+        return
+
+    def away(self, seconds: float, reason: str) -> None:
         return
 
 
@@ -45,25 +51,32 @@ class Lines:
         self._write = write
         self._repeat = repeat
         self._began = time.monotonic()
-        self._state: State | None = None
+        self._phase: tuple[State, int] | None = None
         self._latest = ""
         self._printed = ""
         self._printed_at = 0.0
+        self._away = False
 
     def update(self, pull: Pull) -> None:
         now = time.monotonic()
+        self._away = False
         if pull.ended:
             self._print(self._latest, now)
             return
         told = _told(pull)
-        if pull.state is not self._state:
+        if self._phase != (pull.state, pull.tries):
             # What the state before came to, which its first line could not know.
             self._print(self._latest, now)
-            self._state = pull.state
+            self._phase = (pull.state, pull.tries)
             self._print(told, now)
         elif now - self._printed_at >= self._repeat:
             self._print(told, now)
         self._latest = told
+
+    def away(self, seconds: float, reason: str) -> None:
+        if not self._away:
+            self._away = True
+            self._print(f"no gateway answers; waiting ({show.plain(reason)})", time.monotonic())
 
     def _print(self, line: str, now: float) -> None:
         if line and line != self._printed:
@@ -97,7 +110,7 @@ class Bars:
     def update(self, pull: Pull) -> None:
         self._over.update(pull)
         progress = _current(pull)
-        note = MEANING.get(pull.state, "")
+        note = _meaning(pull)
         if progress and progress.total:
             note = _pace(progress) or note
         self.drawing.update(
@@ -109,6 +122,10 @@ class Bars:
         )
         for layer in _shown(progress.layers if progress else ()):
             self._show_layer(layer)
+
+    def away(self, seconds: float, reason: str) -> None:
+        note = f"no gateway answers; waiting ({show.duration(seconds)})"
+        self.drawing.update(self._whole, note=note)
 
     def _show_layer(self, layer: Layer) -> None:
         done = layer.total if layer.cached else layer.done
@@ -137,7 +154,7 @@ def _told(pull: Pull) -> str:
     progress = _current(pull)
     line = f"{pull.state:<10}  "
     if progress is None or not progress.total:
-        return line + MEANING.get(pull.state, "")
+        return line + _meaning(pull)
     if progress.done:
         line += f"{show.size(progress.done)} of {show.size(progress.total)}"
     else:
@@ -147,6 +164,12 @@ def _told(pull: Pull) -> str:
         line += f" in {_count(len(progress.layers), 'layer')}"
         line += f", {reused} re-used" if reused else ""
     return line
+
+
+def _meaning(pull: Pull) -> str:
+    if pull.state is State.INIT and pull.trouble:
+        return show.plain(pull.trouble)
+    return MEANING.get(pull.state, "")
 
 
 def _current(pull: Pull) -> Progress | None:

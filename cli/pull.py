@@ -23,13 +23,13 @@ def pull(gateway: Gateway, reference: str, system: str | None, *, wait: bool, js
         return _left_running(accepted, json=json)
     latest = accepted
     display, drawing = display_for(json=json, terminal=sys.stdout.isatty())
+    again = show.pull_command(reference, system)
     try:
         with drawing:
-            for latest in follow(gateway, accepted):
+            for latest in follow(gateway, accepted, again, display.away):
                 display.update(latest)
     except KeyboardInterrupt:
-        rejoin = f"dray pull {reference}" + (f" --system {system}" if system else "")
-        print(f"\nThe pull goes on without us. Rejoin it with: {rejoin}", file=sys.stderr)
+        print(f"\nThe pull goes on without us. Rejoin it with: {again}", file=sys.stderr)
         return EXIT_INTERRUPTED
     return _ended(latest, "", began, json=json)
 

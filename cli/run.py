@@ -1,24 +1,24 @@
-"""`dray run`: have an image mounted on this node, run a command inside it, give it back."""
+"""`dray run`: have an image mounted on this node, and become a command inside it.
+
+The agent takes the mount back when this process ends, whatever it has become by then and however
+it ends. So signals, job control and exit status are the command's own.
+"""
 
 import os
 import secrets
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Final, NoReturn
 
 from cli.agent import Agent
 from cli.answers import Image, read_image
+from cli.enter import DEFAULT_PATH, enter
 from cli.errors import UsageError
 from cli.gateway import Gateway
-from cli.supervise import run_inside
-from shared.errors import DrayError
 
-USUAL_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+FROM_HERE: Final = ("HOME", "USER", "LOGNAME", "TERM", "LANG", "LC_ALL", "TZ")
+"""What a command has to know about who started it; the image and -e may say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,44 +33,16 @@ class Wish:
     entrypoint: str | None
 
 
-def run_in_image(url: str, socket: Path | None, wish: Wish, wait: float) -> int:
-    """The command's own exit status."""
-    image = read_image(Gateway(url).image(wish.reference, wish.system))
+def run_in_image(url: str, socket: Path | None, wish: Wish, wait: float) -> NoReturn:
+    """Returns only by an error, while there is no command yet."""
+    gateway, agent = Gateway(url), Agent(socket)
+    # An image of another cluster would be of no use here.
+    image = read_image(gateway.image(wish.reference, wish.system or agent.system()))
     command = command_for(wish, image)
-    env = environment_for(wish, image)
+    env = environment_for(wish, image, os.environ)
     workdir = workdir_for(wish, image)
-    agent = Agent(socket)
-    with _held(agent, image, wait) as root:
-        return run_inside(root, command, env=env, workdir=workdir)
-
-
-@contextmanager
-def _held(agent: Agent, image: Image, wait: float) -> Iterator[Path]:
-    """The image, mounted for a job of our own, until the body ends in whatever way."""
     job_id = f"run-{os.getpid()}-{secrets.token_hex(4)}"
-    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield Path(agent.mount(job_id, image, wait))
-    finally:
-        # A second signal must not keep the image mounted; the agent answers within its margin.
-        for number in before:
-            signal.signal(number, signal.SIG_IGN)
-        _release(agent, job_id)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _release(agent: Agent, job_id: str) -> None:
-    """What the command did stands, whether or not the agent can be told that it is over."""
-    try:
-        agent.release(job_id)
-    except DrayError as exc:
-        print(f"dray: the image stays mounted for {job_id}: {exc.message}", file=sys.stderr)
-
-
-def _leave(number: int, _frame: FrameType | None) -> NoReturn:
-    """While we wait for the mount, a signal ends us, but not before the mount is given back."""
-    sys.exit(128 + number)
+    enter(Path(agent.mount(job_id, image, wait)), command, env=env, workdir=workdir)
 
 
 def command_for(wish: Wish, image: Image) -> tuple[str, ...]:
@@ -91,23 +63,23 @@ def command_for(wish: Wish, image: Image) -> tuple[str, ...]:
     return command
 
 
-def environment_for(wish: Wish, image: Image) -> dict[str, str]:
-    """The image's variables, then the options; nothing else of the host comes along."""
-    env = {"PATH": USUAL_PATH}
-    if sys.stdin.isatty() and "TERM" in os.environ:
-        env["TERM"] = os.environ["TERM"]
+def environment_for(wish: Wish, image: Image, here: Mapping[str, str]) -> dict[str, str]:
+    """A few variables of the caller, then the image's, then the options; each may replace."""
+    env = {name: here[name] for name in FROM_HERE if name in here}
     for entry in image.env:
         name, _, value = entry.partition("=")
         if name:
             env[name] = value
+    if not env.get("PATH"):
+        env["PATH"] = DEFAULT_PATH
     for option in wish.options:
         name, given, value = option.partition("=")
         if not name or "\0" in option:
             raise UsageError(f"-e {option!r}: write NAME=VALUE, or NAME to take it over from here")
         if given:
             env[name] = value
-        elif name in os.environ:
-            env[name] = os.environ[name]
+        elif name in here:
+            env[name] = here[name]
     return env
 
 

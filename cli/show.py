@@ -1,6 +1,7 @@
 """How the commands print: bytes, times, tables, JSON. rich is loaded only for a terminal."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -41,6 +42,12 @@ def plain(text: object) -> str:
         char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
         for char in str(text)
     )
+
+
+def pull_command(reference: str, system: str | None) -> str:
+    """What to type to pull an image."""
+    named = ("--system", system) if system else ()
+    return shlex.join(["dray", "pull", *named, reference])
 
 
 def document(value: Json) -> None:

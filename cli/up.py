@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import ipaddress
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,16 +12,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cli.agent import own_data_dir
-from cli.errors import CliError
+from pydantic import TypeAdapter, ValidationError
+
+from cli.agent import Agent
+from cli.defaults import LOCAL_GATEWAY, own_data_dir
+from cli.errors import CliError, UnreachableError, UsageError
 from shared.bus.connect import connect_bus
-from shared.config import Settings, load_settings
+from shared.config import Listen, Settings, load_settings
 from shared.errors import MissingDependencyError
 from shared.logging import configure_logging
 from shared.service import Service, run_services
 
 NEEDED = ("aiosqlite", "isal", "zstandard")
 """What a node's small installation lacks: the embedded catalog's driver and the codecs."""
+
+LOOK_SECONDS = 1.0
 
 
 class AlreadyUpError(CliError):
@@ -46,6 +52,7 @@ def settings_for(config: Path | None, listen: str | None, data: Path | None) -> 
     if data is not None:
         flags["data_dir"] = str(data.absolute())
     if listen is not None:
+        _check(listen)
         flags["gateway"] = {"listen": listen}
     given = load_settings(config, flags)
     chosen: dict[str, Any] = {}
@@ -54,6 +61,14 @@ def settings_for(config: Path | None, listen: str | None, data: Path | None) -> 
     if "data_dir" not in given.model_fields_set and os.geteuid() != 0:
         chosen["data_dir"] = str(own_data_dir())
     return load_settings(config, {**chosen, **flags})
+
+
+def _check(listen: str) -> None:
+    try:
+        TypeAdapter(Listen).validate_python(listen)
+    except ValidationError as exc:
+        problem = exc.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"--listen: {problem}") from exc
 
 
 async def _run(settings: Settings) -> None:
@@ -83,8 +98,28 @@ def _build(settings: Settings) -> Sequence[Service]:
 
 
 def _tell(settings: Settings) -> None:
-    address = f"http://{settings.gateway.listen}"
-    print(f"Dray is up: {address} (dashboard and API), data in {settings.data_dir}", flush=True)
+    url = _url(settings.gateway.listen)
+    lines = [f"Dray is up: {url} (dashboard and API), data in {settings.data_dir}"]
+    if exports := _exports(url, settings.agent_dir / "agent.sock"):
+        lines += ["In another terminal, first:", *(f"  export {export}" for export in exports)]
+    print("\n".join(lines), flush=True)
+
+
+def _url(listen: str) -> str:
+    host, _, port = listen.rpartition(":")
+    # One listens to every address, but calls a certain one.
+    host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - compared only
+    return f"http://{host}:{port}"
+
+
+def _exports(url: str, socket: Path) -> list[str]:
+    """What the other commands need to know, as far as they would not find it by themselves."""
+    exports = [] if url == LOCAL_GATEWAY else [f"DRAY_URL={shlex.quote(url)}"]
+    try:
+        found = Agent(None).socket(LOOK_SECONDS) == socket
+    except UnreachableError:
+        found = False
+    return exports if found else [*exports, f"DRAY_SOCKET={shlex.quote(str(socket))}"]
 
 
 def _warn_if_open(listen: str) -> None:
@@ -108,6 +143,8 @@ def _alone(data_dir: Path) -> Iterator[None]:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         handle = (data_dir / "up.lock").open("a+", encoding="ascii")
+    except FileExistsError as exc:
+        raise UsageError(f"--data: {data_dir} is a file; name a directory") from exc
     except OSError as exc:
         raise CliError(
             f"cannot write to {data_dir}: {exc.strerror}; choose another place with --data"

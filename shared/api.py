@@ -116,6 +116,7 @@ class JobView(Tolerant):
     job_id: JobId
     system: SystemName
     images: tuple[ImageId, ...]
+    announced_by: str
     announced_at: Instant
     released_at: Instant | None
     counts: dict[StagingState, int]
@@ -176,6 +177,8 @@ class MountRequest(Strict):
     sha256: Sha256
     size: Bytes
     wait: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    until_caller_exits: bool = False
+    """A new job, which ends with the process that asks, or what that becomes by exec."""
 
 
 class MountView(Tolerant):

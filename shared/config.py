@@ -102,7 +102,7 @@ class GatewaySettings(Strict):
     names: tuple[str, ...] = ()
     """Names by which users reach it, beside its addresses, `localhost` and its host's name."""
     request_timeout: Seconds = 30.0
-    max_body_bytes: Annotated[int, Field(ge=1024, le=64 << 20)] = 1 << 20
+    max_body_bytes: Annotated[int, Field(ge=1024, le=64 << 20)] = 4 << 20
 
 
 class ConverterSettings(Strict):

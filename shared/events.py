@@ -237,6 +237,8 @@ class NodeHeartbeat(Event):
     mounter: Annotated[str, Field(max_length=64)]
     codecs: Annotated[tuple[str, ...], Field(max_length=16)]
     mounts: Bytes
+    jobs: Annotated[tuple[JobId, ...], Field(max_length=1024)] = ()
+    """The scheduler's jobs that it holds images for: one that has ended is told again."""
 
 
 AnyEvent = Annotated[

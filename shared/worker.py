@@ -1,5 +1,6 @@
 """What every worker on a queue is made of: the bus, its consumers, and a page about its health."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
@@ -45,9 +46,13 @@ class Worker(ABC):
     async def stop(self, deadline: Deadline) -> None:
         if self._server is not None:
             await self._server.stop()
-        for consumer in self._consumers:
-            await consumer.stop(deadline)
-        await self._bus.close()
+        try:
+            # All at once: a queue that is still open would take new work meanwhile.
+            async with asyncio.TaskGroup() as group:
+                for consumer in self._consumers:
+                    group.create_task(consumer.stop(deadline))
+        finally:
+            await self._bus.close()
 
     async def checks(self) -> Mapping[str, str | None]:
         return {"bus": None if self._bus.connected else "not connected; reconnecting"}

@@ -14,6 +14,8 @@ from typing import Final
 from deploy.demo.sample_image import REFERENCE as SAMPLE
 from deploy.demo.sample_image import write_sample_image
 from deploy.demo.site import DemoError, Site, free_port, mounts_below, registry
+from shared.errors import InvalidReferenceError
+from shared.reference import parse_reference
 
 GATEWAY_PORT: Final = 7600
 REGISTRY_PORT: Final = 7650
@@ -38,10 +40,15 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
+        if arguments.ref is not None:
+            parse_reference(arguments.ref)
         _prepare(directory)
         asyncio.run(_demo(directory, arguments.ref, keep=arguments.keep))
     except KeyboardInterrupt:
         print("\nStopped.")
+    except InvalidReferenceError as exc:
+        print(f"REF: {exc.message}", file=sys.stderr)
+        return 2
     except DemoError as exc:
         print(f"\nThe demonstration cannot go on: {exc}", file=sys.stderr)
         return 1
@@ -100,7 +107,7 @@ async def _tour(site: Site, reference: str, command: tuple[str, ...]) -> None:
             "registry's.\nLayers that the store holds are never fetched or compressed again."
         )
     if await site.dray("pull", reference) != 0:
-        hint = "" if command else "; without REF=… the demonstration needs no network"
+        hint = "" if command else "; without REF=… the demonstration needs no registry but its own"
         raise DemoError(f"the pull failed, for the reason above{hint}")
     if command and await site.dray("run", reference, *command) != 0:
         raise DemoError("the image could not be run, for the reason above")

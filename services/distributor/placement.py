@@ -5,6 +5,7 @@ image that stands there already, and is what the recipe says, is left alone.
 """
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Mapping
@@ -29,10 +30,22 @@ from shared.states import State
 log = get_logger(__name__)
 
 
+# What a shared file system says while a server of it fails over: worth another try.
+PASSING = frozenset({errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EAGAIN, errno.ENODEV})
+LAST_WORD_SECONDS = 10.0
+
+
 class PlacementError(DrayError):
     """The system's file system did not take the image."""
 
     code = "placement_failed"
+
+
+class PlacementInterruptedError(PlacementError):
+    """The system's file system did not answer, or not as it should, for the moment."""
+
+    code = "placement_interrupted"
+    retryable = True
 
 
 class Placements:
@@ -64,6 +77,14 @@ class Placements:
         except DrayError as exc:
             log.warning("placement_failed", code=exc.code, error=exc.message)
             return PullFailed.because(event, exc)
+        except Exception:
+            # A fault of ours would come again at every redelivery: better the user hears now.
+            log.exception("placement_failed")
+            message = (
+                "the distributor met an error of its own; tell the operator to look at its log "
+                f"for pull {event.correlation_id}"
+            )
+            return PullFailed.because(event, DrayError(message))
         log.info("image_placed", image=event.recipe.image_id, system=event.system)
         return ImagePlaced(
             **event.context,
@@ -103,7 +124,9 @@ class Placements:
                 return await asyncio.shield(working)
         except BaseException:
             cancelled.set()
-            await asyncio.wait([working])
+            # A hung file system holds the thread for ever, and must not hold us as well. Whatever
+            # the thread does later, the file gets its name only if it is the image.
+            await asyncio.wait([working], timeout=LAST_WORD_SECONDS)
             raise
 
 
@@ -133,7 +156,8 @@ def place_image(
             write_sidecars(final, recipe, sha256)
             os.fchmod(file.fileno(), 0o644)
     except OSError as exc:
-        raise PlacementError(
+        kind = PlacementInterruptedError if exc.errno in PASSING else PlacementError
+        raise kind(
             f"image {recipe.image_id} ({recipe.size} bytes) could not be written to "
             f"{exc.filename or directory}: {exc.strerror}; the operator must look at that file "
             "system's space, quota and permissions"
@@ -142,12 +166,13 @@ def place_image(
 
 
 def _standing(final: Path, recipe: Recipe) -> Sha256 | None:
-    """The sha256 of what is there already, if it is this very image with its sidecars."""
-    sidecars = (final.with_suffix(".meta"), final.with_suffix(".json"))
-    if not all(path.is_file() for path in (final, *sidecars)):
+    """The sha256 of what is there already, if it is this very image."""
+    if not final.is_file():
         return None
     try:
-        return verify_image(final, recipe)
+        sha256 = verify_image(final, recipe)
+        write_sidecars(final, recipe, sha256)
     except ImageCorruptError as exc:
         log.warning("image_placed_again", image=recipe.image_id, error=exc.message)
         return None
+    return sha256

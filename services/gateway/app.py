@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 from aiohttp import web
 
@@ -68,8 +69,7 @@ class Gateway:
         self._jobs = Jobs(catalog, images, self._pulls, self._fan_out, timeout=timeout)
         self._outbox = OutboxRelay(catalog, bus, settings.bus.publish_timeout, self._jobs.no_agent)
         self._sweep = Sweep(
-            (self._pulls.overdue, self._jobs.overdue, self._jobs.unanswered),
-            settings.pull.lease if bus.durable else 0.0,
+            grace=settings.pull.lease if bus.durable else 0.0, hearing=lambda: bus.connected
         )
         v1 = V1(
             systems=tuple(settings.systems),
@@ -89,7 +89,7 @@ class Gateway:
         app.add_routes([*v1.routes(), *page_routes(), *health_routes(self.checks)])
         self.http = HttpServer(app, settings.gateway.listen)
         self._consumer: Consumer | None = None
-        self._sweeping: asyncio.Task[None] | None = None
+        self._sweeping: list[asyncio.Task[None]] = []
 
     async def start(self, deadline: Deadline) -> None:
         await self._catalog.open(deadline)
@@ -100,15 +100,23 @@ class Gateway:
         )
         if not self._bus.durable:
             await self._pulls.restart_interrupted()
-        self._sweeping = asyncio.create_task(
-            repeat("sweep", self._settings.pull.sweep_interval, self._sweep.run), name="sweep"
-        )
+        # One loop each: what one of them stumbles over must not stop the others.
+        interval = self._settings.pull.sweep_interval
+        self._sweeping = [
+            asyncio.create_task(
+                repeat(name, interval, partial(self._sweep.run, overdue)), name=name
+            )
+            for name, overdue in (
+                ("sweep-pulls", self._pulls.overdue),
+                ("sweep-jobs", self._jobs.overdue),
+                ("sweep-stagings", self._jobs.unanswered),
+            )
+        ]
         await self.http.start()
 
     async def stop(self, deadline: Deadline) -> None:
         await self.http.stop()
-        if self._sweeping is not None:
-            await cancel_all(self._sweeping)
+        await cancel_all(*self._sweeping)
         if self._consumer is not None:
             await self._consumer.stop(deadline)
         await self._fan_out.stop()

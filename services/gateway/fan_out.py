@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 
 from shared.catalog.interface import Catalog, Change
-from shared.catalog.records import JobRecord, StagingRecord, StagingState, staging_key
+from shared.catalog.records import Failure, JobRecord, StagingRecord, StagingState, staging_key
 from shared.deadline import Deadline
 from shared.errors import DrayError
 from shared.events import JobAllocated, JobReleased
@@ -77,17 +77,9 @@ class FanOut:
 
     async def _tell(self, job: JobRecord, node: str) -> None:
         def allocate(found: StagingRecord | None) -> Change[StagingRecord] | None:
-            if found is not None and found.announced_at == job.announced_at:
+            # Also where a release was faster, or a later announcement.
+            if found is not None and found.announced_at >= job.announced_at:
                 return None
-            staging = StagingRecord(
-                key=staging_key(job.job_id, node),
-                version=found.version if found else 0,
-                job_id=job.job_id,
-                node=node,
-                announced_at=job.announced_at,
-                state=StagingState.PENDING,
-                due_at=utcnow() + self._answer_within,
-            )
             event = JobAllocated(
                 correlation_id=job.job_id,
                 node=node,
@@ -95,10 +87,23 @@ class FanOut:
                 system=job.system,
                 images=job.images,
             )
+            staging = StagingRecord(
+                key=staging_key(job.job_id, node),
+                version=found.version if found else 0,
+                job_id=job.job_id,
+                node=node,
+                announced_at=job.announced_at,
+                allocation=event.id,
+                state=StagingState.PENDING,
+                due_at=utcnow() + self._answer_within,
+            )
             return Change(staging, (event,))
 
         def release(found: StagingRecord | None) -> Change[StagingRecord] | None:
-            if found is None or found.released or found.announced_at != job.announced_at:
+            if found is None or found.announced_at < job.announced_at:
+                # Never told, and never to be told by a fan-out that is still on its way.
+                return Change(_never_told(job, node, found))
+            if found.released or found.announced_at > job.announced_at:
                 return None
             event = JobReleased(correlation_id=job.job_id, node=node, job_id=job.job_id)
             return Change(found.but(released=True, due_at=None), (event,))
@@ -108,6 +113,20 @@ class FanOut:
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._timeout)
+
+
+def _never_told(job: JobRecord, node: str, found: StagingRecord | None) -> StagingRecord:
+    message = "the job was released before this node was told of it"
+    return StagingRecord(
+        key=staging_key(job.job_id, node),
+        version=found.version if found else 0,
+        job_id=job.job_id,
+        node=node,
+        announced_at=job.announced_at,
+        released=True,
+        state=StagingState.FAILED,
+        failure=Failure(code="released", message=message),
+    )
 
 
 def _complete(found: JobRecord | None, told: JobRecord) -> Change[JobRecord] | None:

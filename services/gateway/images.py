@@ -29,10 +29,9 @@ class Images:
         return record
 
     async def by_id(self, system: str, image_id: str) -> ImageRecord:
-        found = await self._catalog.images.find({"image_id": image_id}, limit=100)
-        for record in found:
-            if record.system == system and record.current is not None:
-                return record
+        found = await self._catalog.images.find({"image_id": image_id, "system": system}, limit=1)
+        if found and found[0].current is not None:
+            return found[0]
         raise NotFoundError(f"there is no READY image with the id {image_id} on {system}")
 
     async def page(

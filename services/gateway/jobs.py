@@ -4,6 +4,7 @@ A request only records what the scheduler said; telling the nodes is the fan-out
 job is a document of its own.
 """
 
+from contextlib import suppress
 from datetime import timedelta
 
 from services.gateway.fan_out import FAN_OUT_SECONDS, FanOut
@@ -20,7 +21,7 @@ from shared.catalog.records import (
     staging_key,
 )
 from shared.deadline import Deadline
-from shared.errors import ConflictError, NotFoundError
+from shared.errors import CatalogUnavailableError, ConflictError, NotFoundError
 from shared.events import (
     Event,
     JobAllocated,
@@ -34,6 +35,8 @@ from shared.logging import get_logger
 from shared.models import utcnow
 
 log = get_logger(__name__)
+
+PAGE = 1000
 
 
 class Jobs:
@@ -62,6 +65,7 @@ class Jobs:
             key=request.job_id,
             job_id=request.job_id,
             system=target.system,
+            requested=request.images,
             images=images,
             nodes=tuple(dict.fromkeys(request.nodes)),
             announced_by=user,
@@ -75,6 +79,7 @@ class Jobs:
             if found.released_at is None:
                 return None
             if found.due_at is not None:
+                self._fan_out.start(found)
                 raise ConflictError(
                     f"the nodes of the last job {request.job_id} are still being told of its end; "
                     "announce it again in a moment"
@@ -83,7 +88,7 @@ class Jobs:
             return Change(wanted.but(version=found.version))
 
         record = await self._catalog.jobs.change(request.job_id, store, self._deadline())
-        if record is None or (record.images, record.nodes) != (wanted.images, wanted.nodes):
+        if record is None or _asked(record) != _asked(wanted):
             raise ConflictError(
                 f"job {request.job_id} is already announced with other images or nodes; "
                 "release it first"
@@ -111,8 +116,14 @@ class Jobs:
         record = await self._catalog.jobs.get(job_id)
         if record is None:
             raise NotFoundError(f"there is no job {job_id}; announce it with POST /api/v1/jobs")
-        where = {"job_id": job_id, "state": [state.value for state in StagingState]}
-        return record, await self._catalog.stagings.find(where, limit=len(record.nodes))
+        stagings: list[StagingRecord] = []
+        after: str | None = None
+        while True:
+            page = await self._catalog.stagings.find({"job_id": job_id}, after=after, limit=PAGE)
+            stagings += [one for one in page if one.announced_at == record.announced_at]
+            if len(page) < PAGE:
+                return record, stagings
+            after = page[-1].key
 
     async def overdue(self, limit: int) -> int:
         late = await self._catalog.jobs.due(utcnow(), limit)
@@ -124,14 +135,8 @@ class Jobs:
         """Nodes that took the job and never said how it went."""
         silent = await self._catalog.stagings.due(utcnow(), limit)
         for staging in silent:
-            failed = NodeFailed(
-                correlation_id=staging.job_id,
-                node=staging.node,
-                job_id=staging.job_id,
-                code="no_answer",
-                message=f"the agent of node {staging.node} did not answer; is it alive?",
-            )
-            await self.on_failed(failed)
+            message = f"the agent of node {staging.node} did not answer; is it alive?"
+            await self._give_up(staging, Failure(code="no_answer", message=message))
         return len(silent)
 
     async def nodes(self, limit: int) -> list[NodeRecord]:
@@ -145,9 +150,7 @@ class Jobs:
         await self._staging_ended(event, StagingState.FAILED, failure, None)
 
     async def on_heartbeat(self, event: NodeHeartbeat) -> None:
-        def store(found: NodeRecord | None) -> Change[NodeRecord] | None:
-            if found is not None and found.seen_at >= event.time:
-                return None
+        def store(found: NodeRecord | None) -> Change[NodeRecord]:
             described = NodeRecord(
                 key=event.node,
                 version=found.version if found else 0,
@@ -157,11 +160,30 @@ class Jobs:
                 mounter=event.mounter,
                 codecs=event.codecs,
                 mounts=event.mounts,
-                seen_at=event.time,
+                # The node's own clock may be wrong, and must not freeze what we know of it.
+                seen_at=utcnow(),
             )
             return Change(described)
 
-        await self._catalog.nodes.change(event.node, store, self._deadline())
+        with suppress(CatalogUnavailableError):  # the next one says as much
+            await self._catalog.nodes.change(event.node, store, self._deadline())
+            for job_id in event.jobs:
+                await self._release_again(job_id, event)
+
+    async def _release_again(self, job_id: str, event: NodeHeartbeat) -> None:
+        """A node still holds a job that has ended: it was away when it should have heard."""
+        job = await self._catalog.jobs.get(job_id)
+        if job is None or job.released_at is None or job.released_at >= event.time:
+            return
+
+        def tell(found: StagingRecord | None) -> Change[StagingRecord] | None:
+            if found is None or not found.released:
+                return None
+            release = JobReleased(correlation_id=job_id, node=event.node, job_id=job_id)
+            return Change(found, (release,))
+
+        key = staging_key(job_id, event.node)
+        await self._catalog.stagings.change(key, tell, self._deadline())
 
     async def no_agent(self, event: Event) -> bool:
         """An event to a node found no agent's queue: the job must hear of it, not wait for it."""
@@ -171,6 +193,7 @@ class Jobs:
             )
             failed = NodeFailed(
                 correlation_id=event.correlation_id,
+                causation_id=event.id,
                 node=event.node,
                 job_id=event.job_id,
                 code="no_agent",
@@ -178,6 +201,7 @@ class Jobs:
             )
             await self.on_failed(failed)
             return True
+        # A release that finds nobody: the agent's heartbeat tells what it still holds.
         return isinstance(event, JobReleased)
 
     async def _node_image(self, system: str, name: str) -> NodeImage:
@@ -197,8 +221,11 @@ class Jobs:
         seconds: float | None,
     ) -> None:
         def store(found: StagingRecord | None) -> Change[StagingRecord] | None:
+            # An answer to an earlier announcement of this job id says nothing about this one.
+            if found is None or found.allocation != event.causation_id:
+                return None
             # Late good news beats a failure; nothing takes a mounted image back.
-            if found is None or found.state in {StagingState.STAGED, state}:
+            if found.state in {StagingState.STAGED, state}:
                 return None
             ended = found.but(state=state, failure=failure, seconds=seconds, due_at=None)
             return Change(ended)
@@ -206,5 +233,17 @@ class Jobs:
         key = staging_key(event.job_id, event.node)
         await self._catalog.stagings.change(key, store, self._deadline())
 
+    async def _give_up(self, silent: StagingRecord, failure: Failure) -> None:
+        def store(found: StagingRecord | None) -> Change[StagingRecord] | None:
+            if found is None or found.version != silent.version:
+                return None  # it has answered after all
+            return Change(found.but(state=StagingState.FAILED, failure=failure, due_at=None))
+
+        await self._catalog.stagings.change(silent.key, store, self._deadline())
+
     def _deadline(self) -> Deadline:
         return Deadline.after(self._timeout)
+
+
+def _asked(job: JobRecord) -> tuple[object, ...]:
+    return job.system, job.requested, job.nodes

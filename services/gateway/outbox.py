@@ -69,16 +69,21 @@ class OutboxRelay:
         for event in events:
             self._take(event)
 
-    def _take(self, pending: PendingEvent) -> None:
+    def _take(self, pending: PendingEvent) -> bool:
         if pending.event.id in self._taken or self._waiting.full():
-            return  # under way already, or left to the sweep
+            return False  # under way already, or left to the sweep
         self._taken.add(pending.event.id)
         self._waiting.put_nowait(pending)
+        return True
 
     async def _sweep(self) -> None:
         before = utcnow() - self._left_alone
-        for pending in await self._catalog.pending(before, BATCH):
-            self._take(pending)
+        while True:
+            found = await self._catalog.pending(before, BATCH)
+            taken = [self._take(pending) for pending in found]
+            if len(found) < BATCH or not any(taken):
+                break
+            await self._waiting.join()
         self._left_alone = timedelta(seconds=LEFT_BEHIND_SECONDS)
 
     async def _work(self) -> None:
@@ -93,6 +98,7 @@ class OutboxRelay:
                 log.exception("event_kept_in_outbox")
             finally:
                 self._taken.discard(pending.event.id)
+                self._waiting.task_done()
 
     async def _publish(self, pending: PendingEvent) -> None:
         try:

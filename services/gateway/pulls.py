@@ -1,13 +1,21 @@
 """Pulls: requests of users and events of workers, carried into the catalog."""
 
 from collections.abc import Callable, Sequence
+from contextlib import aclosing, suppress
+from datetime import datetime
 
 from services.gateway.feed import ChangeFeed
 from services.gateway.transitions import Changed, PullTarget, Request, Transitions
+from services.gateway.watch import Watch
 from shared.catalog.interface import Catalog, Step
 from shared.catalog.records import ImageRecord, ImageType
 from shared.deadline import Deadline
-from shared.errors import InvalidInputError, NotFoundError, UnknownSystemError
+from shared.errors import (
+    CatalogUnavailableError,
+    InvalidInputError,
+    NotFoundError,
+    UnknownSystemError,
+)
 from shared.events import (
     ImageChanged,
     ImageConverted,
@@ -37,6 +45,7 @@ class Pulls:
         self._feed = feed
         self._transitions = transitions
         self._timeout = timeout
+        self._watch = Watch(transitions.rules.lease / 2)
 
     def target(self, system: str | None, itype: ImageType, reference: str) -> PullTarget:
         """Check what a user wrote, and bring it into its one canonical form."""
@@ -85,13 +94,12 @@ class Pulls:
         return sorted(found, key=lambda record: record.requested_at, reverse=True)
 
     async def overdue(self, limit: int) -> int:
-        """Deal with pulls whose lease ran out; how many there were."""
-        now = utcnow()
-        quiet = await self._catalog.images.due(now, limit)
-        for record in quiet:
-            log.info("pull_due", pull=record.pull_id, state=record.state)
-            await self._change(record.key, lambda found: self._transitions.gone_quiet(found, now))
-        return len(quiet)
+        """Deal with pulls whose time has run out; how many there were."""
+        due = await self._catalog.images.due(utcnow(), limit)
+        settled = self._watch.settled(due)
+        for record in settled:
+            await self._step(record, self._transitions.gone_quiet)
+        return len(settled)
 
     async def restart_interrupted(self) -> None:
         """After the start of a bus that forgets: issue again whatever was in flight."""
@@ -99,14 +107,24 @@ class Pulls:
         states = [state.value for state in IN_FLIGHT]
         while page := await self._catalog.images.find({"state": states}, after=after, limit=200):
             for record in page:
-                log.info("pull_resumed", pull=record.pull_id, state=record.state)
-                await self._change(
-                    record.key, lambda found: self._transitions.interrupted(found, utcnow())
-                )
+                await self._step(record, self._transitions.interrupted)
             after = page[-1].key
 
+    async def _step(
+        self, record: ImageRecord, transition: Callable[[ImageRecord | None, datetime], Changed]
+    ) -> None:
+        """One record's transition; a fault with it must not keep the others waiting."""
+        log.info("pull_due", pull=record.pull_id, state=record.state)
+        try:
+            await self._change(record.key, lambda found: transition(found, utcnow()))
+        except CatalogUnavailableError:
+            raise
+        except Exception:
+            log.exception("pull_not_taken_up", pull=record.pull_id)
+
     async def on_progressed(self, event: PullProgressed) -> None:
-        await self._apply(event, lambda r: self._transitions.progressed(r, event, utcnow()))
+        with suppress(CatalogUnavailableError):  # the next one says more
+            await self._apply(event, lambda r: self._transitions.progressed(r, event, utcnow()))
 
     async def on_unchanged(self, event: ImageUnchanged) -> None:
         await self._apply(event, lambda r: self._transitions.unchanged(r, event, utcnow()))
@@ -137,7 +155,8 @@ class Pulls:
     async def _settled(self, record: ImageRecord, deadline: Deadline) -> ImageRecord:
         """Wait a moment for a freshness check, so that an unchanged image is answered at once."""
         latest = record
-        async for latest in self._feed.follow(record.key, deadline):
-            if latest.state is not State.INIT or latest.pull_id != record.pull_id:
-                break
+        async with aclosing(self._feed.follow(record.key, deadline)) as versions:
+            async for latest in versions:
+                if latest.state is not State.INIT or latest.pull_id != record.pull_id:
+                    break
         return latest

@@ -1,7 +1,7 @@
 """The sweep: whatever has gone quiet is taken up again.
 
-Every gateway sweeps; compare-and-set lets one of them win. A gateway that comes back after an
-outage first gives the workers one lease to be heard, since their news waits on the bus.
+Every gateway sweeps; compare-and-set lets one of them win. While the bus is away no worker can be
+heard, so none is given up; when it is back, or a gateway starts, the workers first get one lease.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,15 +14,17 @@ Overdue = Callable[[int], Awaitable[int]]
 
 
 class Sweep:
-    """Runs each source of overdue work until it has none left."""
+    """Runs a source of overdue work until it has none left, if workers could have been heard."""
 
-    def __init__(self, sources: tuple[Overdue, ...], grace: float) -> None:
-        self._sources = sources
+    def __init__(self, grace: float, hearing: Callable[[], bool]) -> None:
+        self._grace = grace
+        self._hearing = hearing
         self._quiet_until = Deadline.after(grace)
 
-    async def run(self) -> None:
+    async def run(self, overdue: Overdue) -> None:
+        if not self._hearing():
+            self._quiet_until = Deadline.after(self._grace)
         if not self._quiet_until.expired:
             return
-        for overdue in self._sources:
-            while await overdue(BATCH) == BATCH:
-                continue
+        while await overdue(BATCH) == BATCH:
+            continue

@@ -111,7 +111,7 @@ class Transitions:
             return None
         if (event.stage is State.TRANSFER) != (record.state is State.TRANSFER):
             return None  # entering and leaving TRANSFER is told by other events
-        changes: dict[str, object] = {"due_at": self._lease(now)}
+        changes: dict[str, object] = {"due_at": self._lease(now), "begun": True}
         seen = record.progress
         behind = event.stage.rank < record.state.rank or (
             seen is not None and seen.stage is event.stage and event.done < seen.done
@@ -151,6 +151,8 @@ class Transitions:
             return None
         moved = record.but(
             state=State.TRANSFER,
+            waiting_since=now,
+            begun=False,
             recipe=event.recipe,
             progress=Progress(stage=State.TRANSFER, total=event.recipe.size),
             due_at=self._lease(now),
@@ -202,6 +204,7 @@ class Transitions:
                     progress=None,
                     recipe=None,
                     waiting_since=now,
+                    begun=False,
                     failure=Failure(code=event.code, message=event.message),
                     due_at=now + timedelta(seconds=pause),
                 )
@@ -216,7 +219,9 @@ class Transitions:
             # No news any more. What was placed before is usable all the while.
             settled = State.EXPIRED if record.current is None else State.READY
             return Change(self._ended(record, settled))
-        if record.state is State.INIT:
+        if record.system not in self.systems:
+            return self._no_system(record, now)
+        if not record.begun:
             return self._still_waiting(record, now)
         if record.tries < self.rules.max_tries:
             return self._again(record, now)
@@ -231,7 +236,9 @@ class Transitions:
         """A bus that forgets was restarted: whatever was in flight is nobody's work now."""
         if record is None or not record.state.in_flight:
             return None
-        if record.state is State.INIT:
+        if record.system not in self.systems:
+            return self._no_system(record, now)
+        if not record.begun:
             return self._still_waiting(record, now)
         if record.tries < self.rules.max_tries:
             return self._again(record, now)
@@ -243,17 +250,22 @@ class Transitions:
         return self._failure(record, "interrupted", message, now)
 
     def _still_waiting(self, record: ImageRecord, now: datetime) -> Changed:
+        """No worker has taken it up yet, which is no loss where the queue is long."""
         waited = (now - record.waiting_since).total_seconds()
+        worker = "distributor" if record.state is State.TRANSFER else "converter"
         if waited >= self.rules.queue_timeout:
             message = (
-                f"no converter took this pull up within {self.rules.queue_timeout:g} s; ask the "
-                "operator whether converters are running and how long their queue is"
+                f"no {worker} took this pull up within {self.rules.queue_timeout:g} s; ask the "
+                f"operator whether {worker}s are running and how long their queue is"
             )
-            return self._failure(record, "no_converter", message, now)
-        # Waiting in a long queue is no loss, so ask again ever more rarely.
-        again_at = now + timedelta(seconds=max(self.rules.lease, waited))
-        moved = record.but(due_at=again_at)
+            return self._failure(record, f"no_{worker}", message, now)
+        # Ask again ever more rarely: each request that is not lost is one more in the queue.
+        moved = record.but(due_at=now + timedelta(seconds=max(self.rules.lease, waited)))
         return Change(moved, (self._work_request(moved),))
+
+    def _no_system(self, record: ImageRecord, now: datetime) -> Change[ImageRecord]:
+        message = f"the settings of this site no longer have a system '{record.system}'"
+        return self._failure(record, "unknown_system", message, now)
 
     def _again(self, record: ImageRecord, now: datetime) -> Change[ImageRecord]:
         retry = record.but(
@@ -261,12 +273,12 @@ class Transitions:
             tries=record.tries + 1,
             progress=None,
             waiting_since=now,
+            begun=False,
             due_at=self._lease(now),
         )
-        if record.state is State.TRANSFER and record.recipe is not None:
-            return Change(retry, (_placement_request(retry, record.recipe, None),))
-        retry = retry.but(state=State.INIT)
-        return Change(retry, (self._pull_request(retry, None),))
+        if record.state is not State.TRANSFER:
+            retry = retry.but(state=State.INIT)
+        return Change(retry, (self._work_request(retry),))
 
     def _failure(
         self, record: ImageRecord, code: str, message: str, now: datetime
@@ -283,6 +295,8 @@ class Transitions:
         return now + timedelta(seconds=self.rules.lease)
 
     def _work_request(self, record: ImageRecord) -> Event:
+        if record.state is State.TRANSFER and record.recipe is not None:
+            return _placement_request(record, record.recipe, None)
         current = record.current
         # After a try that failed the check is over, whatever it was about to become.
         if current is None or current.pack != record.pack or record.tries > 1:

@@ -66,6 +66,7 @@ def job_view(job: JobRecord, stagings: Sequence[StagingRecord]) -> JobView:
         job_id=job.job_id,
         system=job.system,
         images=tuple(image.image_id for image in job.images),
+        announced_by=job.announced_by,
         announced_at=job.announced_at,
         released_at=job.released_at,
         counts={state: counts[state] for state in StagingState},

@@ -23,6 +23,9 @@ from shared.deadline import Deadline
 from shared.errors import ConfigError
 from shared.http.health import health_routes
 from shared.http.server import HttpServer
+from shared.logging import get_logger
+
+log = get_logger(__name__)
 
 
 def build(settings: Settings, bus: Bus, *, serve_health: bool = True) -> "NodeAgent":
@@ -45,6 +48,7 @@ class NodeAgent:
         self._lock: BinaryIO | None = None
         self._files: JobFiles | None = None
         self._holds: Holds | None = None
+        self._jobs: Jobs | None = None
         self._uplink: Uplink | None = None
         self._local: LocalApi | None = None
         self._http: HttpServer | None = None
@@ -55,7 +59,7 @@ class NodeAgent:
         stager = await asyncio.to_thread(Stager, self._settings, mounter)
         self._files = files = JobFiles(self._settings.agent_dir / "jobs")
         self._holds = holds = Holds(stager)
-        jobs = Jobs(
+        self._jobs = jobs = Jobs(
             holds,
             files,
             system=self._settings.agent.system,
@@ -65,6 +69,7 @@ class NodeAgent:
         local = LocalApi(self._socket_path, jobs, lambda: self._status(jobs, holds, mounter))
         await local.start()
         self._local = local
+        log.info("serving", socket=str(self._socket_path))
         if self._serve_health:
             app = web.Application()
             app.add_routes(health_routes(self.checks))
@@ -82,6 +87,8 @@ class NodeAgent:
             await self._local.stop()
         if self._uplink is not None:
             await self._uplink.stop(deadline)
+        if self._jobs is not None:
+            await self._jobs.stop(deadline)
         if self._holds is not None:
             await self._holds.close(deadline)
         if self._files is not None:

@@ -42,6 +42,20 @@ class ForbiddenError(DrayError):
     status = 403
 
 
+class JobNotTiedError(DrayError):
+    """A job that is there already was to be tied to another process."""
+
+    code = "job_not_tied"
+    status = 409
+
+
+class CallerUnseenError(DrayError):
+    """The agent cannot see when the caller's process ends."""
+
+    code = "caller_unseen"
+    status = 422
+
+
 class TooManyJobsError(DrayError):
     """One user holds more jobs on this node than anybody needs."""
 

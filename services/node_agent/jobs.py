@@ -11,15 +11,22 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from services.node_agent.errors import ForbiddenError, JobEndedError, TooManyJobsError
+from services.node_agent.callers import Caller, ended, is_running
+from services.node_agent.errors import (
+    ForbiddenError,
+    JobEndedError,
+    JobNotTiedError,
+    TooManyJobsError,
+)
 from services.node_agent.holds import Holds
 from services.node_agent.state import JobFiles, JobRecord
 from shared.api import MountRequest, MountView
 from shared.deadline import Deadline
-from shared.errors import InvalidInputError
+from shared.errors import DrayError, InvalidInputError
 from shared.events import JobAllocated, JobReleased, NodeImage
 from shared.logging import get_logger
 from shared.models import ImageId, JobId
+from shared.tasks import cancel_all
 
 log = get_logger(__name__)
 
@@ -38,6 +45,7 @@ class _Job:
     job_id: JobId
     owner: int | None
     announced_at: datetime | None = None
+    caller: Caller | None = None
     wanted: set[ImageId] = field(default_factory=set)
     held: set[ImageId] = field(default_factory=set)
     saved: JobRecord | None = None
@@ -50,6 +58,7 @@ class _Job:
             owner=self.owner,
             announced_at=self.announced_at,
             images=tuple(sorted(self.wanted)),
+            caller=self.caller,
         )
 
 
@@ -63,6 +72,7 @@ class Jobs:
         self._stage_timeout = stage_timeout
         self._jobs: dict[JobId, _Job] = {}
         self._released: OrderedDict[JobId, datetime] = OrderedDict()
+        self._watches: dict[_Job, asyncio.Task[None]] = {}
 
     @property
     def view(self) -> dict[str, tuple[ImageId, ...]]:
@@ -70,7 +80,12 @@ class Jobs:
 
     async def adopt(self) -> None:
         """Continue where an earlier agent stopped, or was stopped."""
-        records = await self._files.load()
+        records = []
+        for record in await self._files.load():
+            if record.caller is None or is_running(record.caller):
+                records.append(record)
+            else:
+                await self._files.remove(record.job_id)
         wanted = frozenset(image_id for record in records for image_id in record.images)
         found = await self._holds.adopt(wanted)
         for record in records:
@@ -78,12 +93,24 @@ class Jobs:
             if not mounted:  # the node was booted since, or the agent died before it mounted
                 await self._files.remove(record.job_id)
                 continue
-            job = _Job(record.job_id, record.owner, record.announced_at)
+            job = _Job(record.job_id, record.owner, record.announced_at, record.caller)
             job.wanted, job.held = set(mounted), set(mounted)
             self._jobs[job.job_id] = job
             for image_id in mounted:
                 self._holds.hold_adopted(image_id, job)
+            self._watch(job)
             log.info("job_adopted", job=job.job_id, images=sorted(mounted))
+
+    async def stop(self, deadline: Deadline) -> None:
+        """Release what is over already, and leave the rest to the next agent."""
+        over = [
+            watch
+            for job, watch in self._watches.items()
+            if job.caller is None or not is_running(job.caller)
+        ]
+        if over:
+            await asyncio.wait(over, timeout=deadline.remaining())
+        await cancel_all(*self._watches.values())
 
     async def allocated(self, event: JobAllocated) -> float | None:
         """Mount all images of a job; the seconds it took, or None if the job is over already."""
@@ -97,7 +124,7 @@ class Jobs:
             log.info("late_allocation_ignored", job=event.job_id)
             return None
         deadline = Deadline.after(self._stage_timeout)
-        job = self._open(event.job_id, SITE, event.time)
+        job = self._open(event.job_id, SITE, announced_at=event.time)
         results = await asyncio.gather(
             *(self._hold(job, image, deadline) for image in event.images), return_exceptions=True
         )
@@ -118,10 +145,15 @@ class Jobs:
         if job is not None:
             await self._close(job)
 
-    async def mount(self, request: MountRequest, uid: int | None) -> MountView:
-        """Mount one image for a job, as `uid`; SITE for root and the agent's own user."""
+    async def mount(
+        self, request: MountRequest, uid: int | None, caller: Caller | None = None
+    ) -> MountView:
+        """Mount one image for a job, as `uid`; SITE for root and the agent's own user.
+
+        With a caller the job is new, and ends with that process.
+        """
         image = NodeImage(image_id=request.image_id, sha256=request.sha256, size=request.size)
-        job = self._open(request.job_id, uid, None)
+        job = self._open(request.job_id, uid, caller=caller)
         return await self._hold(job, image, Deadline.after(request.wait))
 
     async def release(self, job_id: JobId, uid: int | None) -> None:
@@ -135,7 +167,14 @@ class Jobs:
             self._remember(job_id, job.announced_at)
         await self._close(job)
 
-    def _open(self, job_id: JobId, uid: int | None, announced_at: datetime | None) -> _Job:
+    def _open(
+        self,
+        job_id: JobId,
+        uid: int | None,
+        *,
+        announced_at: datetime | None = None,
+        caller: Caller | None = None,
+    ) -> _Job:
         job = self._jobs.get(job_id)
         if job is None:
             mine = sum(job.owner == uid for job in self._jobs.values())
@@ -143,14 +182,41 @@ class Jobs:
                 raise TooManyJobsError(
                     f"you hold {mine} jobs on this node: release those that have ended"
                 )
-            job = self._jobs[job_id] = _Job(job_id, uid)
+            job = self._jobs[job_id] = _Job(job_id, uid, caller=caller)
+            self._watch(job)
+        elif caller not in (None, job.caller):
+            raise JobNotTiedError(
+                f"job {job_id} is there already and does not end with your process: choose "
+                "another id"
+            )
         elif uid is SITE:
             job.owner = SITE  # whoever took the scheduler's id for himself has no say any more
         elif job.owner not in (SITE, uid):
             raise ForbiddenError(f"job {job_id} belongs to somebody else: choose another id")
         if announced_at is not None:
             job.announced_at = max(announced_at, job.announced_at or announced_at)
+            job.caller = None  # the scheduler's: it ends when the scheduler says so
+            self._unwatch(job)
         return job
+
+    def _watch(self, job: _Job) -> None:
+        if job.caller is not None:
+            watch = asyncio.create_task(self._end_with(job, job.caller), name=f"watch-{job.job_id}")
+            self._watches[job] = watch
+            watch.add_done_callback(lambda _: self._watches.pop(job, None))
+
+    def _unwatch(self, job: _Job) -> None:
+        watch = self._watches.get(job)
+        if watch is not None and watch is not asyncio.current_task():
+            watch.cancel()
+
+    async def _end_with(self, job: _Job, caller: Caller) -> None:
+        await ended(caller)
+        log.info("caller_ended", job=job.job_id, pid=caller.pid)
+        try:
+            await self._close(job)
+        except DrayError as exc:
+            log.warning("job_not_released", job=job.job_id, code=exc.code, error=exc.message)
 
     async def _hold(self, job: _Job, image: NodeImage, deadline: Deadline) -> MountView:
         _require_running(job)
@@ -181,6 +247,7 @@ class Jobs:
 
     async def _close(self, job: _Job) -> None:
         job.ended = True
+        self._unwatch(job)
         if self._jobs.get(job.job_id) is job:
             del self._jobs[job.job_id]
         # First the file: an agent that dies now unmounts when it comes back.

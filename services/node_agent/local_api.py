@@ -14,6 +14,7 @@ from typing import Final
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
+from services.node_agent.callers import identify
 from services.node_agent.jobs import SITE, Jobs
 from shared.api import AgentStatus, MountRequest
 from shared.errors import ConfigError, InvalidInputError
@@ -67,29 +68,34 @@ class LocalApi:
             raise ConfigError(f"cannot listen on {self._path}: {exc.strerror}") from exc
 
     async def stop(self) -> None:
+        # A socket that nobody answers would stand in the way of a living agent's.
+        self._path.unlink(missing_ok=True)
         await self._runner.cleanup()
 
     async def _mount(self, request: web.Request) -> web.Response:
         wanted = await read_body(request, MountRequest)
-        return answer(await self._jobs.mount(wanted, _caller(request)))
+        pid, owner = _peer(request)
+        caller = identify(pid) if wanted.until_caller_exits else None
+        return answer(await self._jobs.mount(wanted, owner, caller))
 
     async def _release(self, request: web.Request) -> web.Response:
         try:
             job_id = _JOB_ID.validate_python(request.match_info["job_id"])
         except ValidationError as exc:
             raise invalid_input(exc) from exc
-        await self._jobs.release(job_id, _caller(request))
+        _, owner = _peer(request)
+        await self._jobs.release(job_id, owner)
         return web.Response(status=204)
 
     async def _get_status(self, _request: web.Request) -> web.Response:
         return answer(self._status())
 
 
-def _caller(request: web.Request) -> int | None:
-    """The user id of the process at the other end; SITE for who may do everything here."""
+def _peer(request: web.Request) -> tuple[int, int | None]:
+    """Process and user id at the other end; SITE as the user who may do everything here."""
     peer: socket.socket | None = request.get_extra_info("socket")
     if peer is None:  # it has hung up already
         raise InvalidInputError("the caller is gone")
     raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, _ = _CREDENTIALS.unpack(raw)
-    return SITE if uid in (0, os.geteuid()) else int(uid)
+    pid, uid, _ = _CREDENTIALS.unpack(raw)
+    return int(pid), SITE if uid in (0, os.geteuid()) else int(uid)

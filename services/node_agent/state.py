@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from services.node_agent.callers import Caller
 from shared.image.files import publishing, remove_stale_partials, sync_directory
 from shared.logging import get_logger
 from shared.models import ImageId, Instant, JobId, Tolerant
@@ -21,6 +22,8 @@ class JobRecord(Tolerant):
     owner: int | None
     announced_at: Instant | None
     images: tuple[ImageId, ...]
+    caller: Caller | None = None
+    """The process that it ends with."""
 
 
 class _OnDisk(JobRecord):

@@ -191,10 +191,11 @@ class RabbitConsumer:
     async def _try_again(
         self, subscription: _Subscription, message: AbstractIncomingMessage
     ) -> None:
-        redeliveries = message.headers.get("x-delivery-count")
+        counted = message.headers.get("x-delivery-count")  # none at the first delivery
+        redeliveries = counted if isinstance(counted, int) else 0
         requeue = True
-        if not isinstance(redeliveries, int):
-            # An agent's classic queue does not count. Nobody else consumes it, so we can.
+        if isinstance(self._queue, AgentQueue):
+            # A classic queue does not count. Nobody else consumes it, so we can.
             redeliveries = self._failures.pop(_id(message), 0)
             requeue = redeliveries < DELIVERY_LIMIT
             if requeue:

@@ -95,7 +95,9 @@ class ImageRecord(Record):
     requested_at: Instant
     requested_by: str
     waiting_since: Instant
-    """When the present attempt began to wait for a converter."""
+    """When the present attempt began to wait for a worker of its state."""
+    begun: bool = False
+    """Whether a worker has spoken since then: silence is a loss only after that."""
     last_pull: Instant
     progress: Progress | None = None
     failure: Failure | None = None
@@ -123,6 +125,8 @@ class JobRecord(Record):
 
     job_id: JobId
     system: SystemName
+    requested: tuple[str, ...]
+    """The images as the scheduler named them; a tag among them may have moved since."""
     images: tuple[NodeImage, ...]
     nodes: tuple[NodeName, ...]
     announced_by: str
@@ -143,6 +147,8 @@ class StagingRecord(Record):
     node: NodeName
     announced_at: Instant
     """The announcement that it belongs to: schedulers use job ids again."""
+    allocation: str | None = None
+    """The id of the event that told the node; what the node answers names it as its cause."""
     released: bool = False
     state: StagingState
     failure: Failure | None = None

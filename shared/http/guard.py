@@ -58,7 +58,10 @@ def guard_middleware(names: Iterable[str]) -> Middleware:
 
 
 def _check_host(host: str, own: set[str]) -> None:
-    name = (urlsplit(f"//{host}").hostname or "").lower()
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:  # not even a name
+        name = host
     if name in own or _is_address(name):
         return
     raise UnknownHostError(

@@ -38,6 +38,7 @@ async def test_events_are_pending_oldest_first_until_they_are_settled(catalog: C
         key="j",
         job_id="j",
         system="alps",
+        requested=(),
         images=(),
         nodes=(),
         announced_by="me",

@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,11 @@ def greeting(view: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def agent_process(
-    place: Place, mount: str, python: str = sys.executable, **user: Any
+    place: Place,
+    mount: str,
+    python: str = sys.executable,
+    within: Sequence[str] = (),
+    **user: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
     config = place.root / "dray.yaml"
     # A broker that nobody runs: the agent has to serve without one.
@@ -107,7 +111,7 @@ def agent_process(
     config.write_text(yaml.safe_dump(document), encoding="utf-8")
     with (place.root / "agent.log").open("ab") as log:
         process = subprocess.Popen(
-            [python, "-m", "services.node_agent", "--config", str(config)],
+            [*within, python, "-m", "services.node_agent", "--config", str(config)],
             cwd=REPOSITORY,
             env=ordinary_environment(),
             stderr=log,
@@ -117,7 +121,8 @@ def agent_process(
         yield process
     finally:
         if process.poll() is None:
-            process.terminate()
+            # unshare(1) hears nothing else; its child dies with it.
+            (process.kill if within else process.terminate)()
         process.wait(PATIENCE)
 
 

@@ -18,12 +18,11 @@ REFUSED = 88  # the probe's own status: this machine allows no user namespaces
 RUN = """
 import sys
 from pathlib import Path
-from cli.enter import EnterError
-from cli.supervise import run_inside
+from cli.enter import EnterError, enter
 root, workdir, *command = sys.argv[1:]
 try:
     env = {"PATH": "/bin", "GREETING": "hello"}
-    sys.exit(run_inside(Path(root), command, env=env, workdir=workdir or None))
+    enter(Path(root), command, env=env, workdir=workdir or None)
 except EnterError as exc:
     print(exc.code, exc.message, file=sys.stderr)
     sys.exit(exc.exit_code)

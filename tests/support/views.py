@@ -20,6 +20,7 @@ def image_view(**changes: Any) -> ImageView:
         "type": "docker",
         "reference": REFERENCE,
         "manifest_digest": DIGEST,
+        "config_digest": "sha256:" + "a" * 64,
         "sha256": "b" * 64,
         "size": 3_456_789,
         "inodes": 80,
@@ -60,6 +61,12 @@ def pulling(done: int, total: int) -> PullView:
         stage=State.PULLING, done=done, total=total, rate=1e6, layers=(layer, reused)
     )
     return pull_view(State.PULLING, progress=progress)
+
+
+def again(message: str, *, tries: int = 2) -> PullView:
+    """A pull that failed and is tried again in a moment."""
+    failure = Failure(code="unreachable", message=message)
+    return pull_view(State.INIT, failure=failure, tries=tries)
 
 
 def failed(message: str, **changes: Any) -> PullView:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from pydantic import BaseModel
 
-from cli.agent import SITE_SOCKETS
+from cli.defaults import SITE_SOCKETS
 from cli.gateway import Gateway as GatewayClient
 from shared.bus.connect import connect_bus
 from shared.bus.embedded import EmbeddedBus

@@ -216,14 +216,12 @@ async def test_a_port_that_is_taken_is_said_before_anything_else_breaks() -> Non
             await HttpServer(web.Application(), address).start()
 
 
-def _child(
-    module: str, tmp_path: Path, *arguments: str, **variables: str
-) -> "subprocess.Popen[str]":
+def _child(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
     """A service as a process of its own, under a umask that would hide all it makes."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DRAY_")}
     return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        env=environment | {"DRAY_DATA_DIR": str(tmp_path), **variables},
+        [sys.executable, *arguments],
+        env=environment | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -231,19 +229,13 @@ def _child(
     )
 
 
-@pytest.mark.parametrize(
-    ("module", "variable"),
-    [
-        ("services.gateway", "DRAY_GATEWAY__LISTEN"),
-        ("services.converter", "DRAY_CONVERTER__LISTEN"),
-        ("services.distributor", "DRAY_DISTRIBUTOR__LISTEN"),
-    ],
-)
-async def test_a_process_serves_until_it_is_asked_to_stop(
-    module: str, variable: str, tmp_path: Path
-) -> None:
+SERVICES = ["services.gateway", "services.converter", "services.distributor"]
+
+
+async def test_one_process_of_all_serves_until_it_is_asked_to_stop(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
-    child = _child(module, tmp_path, **{variable: address})
+    dray = "from cli.main import main; main()"
+    child = _child("-c", dray, "up", "--listen", address, "--data", str(tmp_path))
     try:
         await eventually(lambda: _ready(child, address), within=30)
         status = Path(f"/proc/{child.pid}/status").read_text()
@@ -257,6 +249,15 @@ async def test_a_process_serves_until_it_is_asked_to_stop(
         child.communicate()
 
 
+@pytest.mark.parametrize("module", [*SERVICES, "services.node_agent"])
+def test_a_service_alone_refuses_the_bus_of_one_process(module: str, tmp_path: Path) -> None:
+    child = _child("-m", module, DRAY_DATA_DIR=str(tmp_path))
+    output, _ = child.communicate(timeout=30)
+    assert child.returncode == 1
+    assert "bus.url: the embedded bus ends with its process" in output
+    assert "`dray up`" in output
+
+
 async def _ready(child: "subprocess.Popen[str]", address: str) -> bool:
     assert child.poll() is None, child.communicate()[0]
     try:
@@ -265,15 +266,13 @@ async def _ready(child: "subprocess.Popen[str]", address: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize(
-    "module", ["services.gateway", "services.converter", "services.distributor"]
-)
+@pytest.mark.parametrize("module", SERVICES)
 def test_a_process_with_wrong_settings_says_so_in_a_line_per_mistake(
     module: str, tmp_path: Path
 ) -> None:
     config = tmp_path / "dray.yaml"
     config.write_text("pull: {lease: 0}\nlog: {level: loud}\n")
-    output, _ = (child := _child(module, tmp_path, "--config", str(config))).communicate(timeout=30)
+    output, _ = (child := _child("-m", module, "--config", str(config))).communicate(timeout=30)
     assert child.returncode == 1
     first, *others = output.splitlines()
     assert first == (f"{module.rpartition('.')[2]}: the settings from {config} cannot be used:")

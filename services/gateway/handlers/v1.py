@@ -34,6 +34,7 @@ from shared.states import State
 QUEUE_LIMIT = 1000
 NODES_LIMIT = 10_000
 LETTERS_LIMIT = 200
+LETTER_SHOWN = 4096
 REPLAY_SECONDS = 10.0
 ANYBODY = "anonymous"
 ONLY_SYSTEM = "_"
@@ -146,7 +147,10 @@ class V1:
 
     async def list_dead_letters(self, _request: web.Request) -> web.Response:
         letters = await self._bus.dead_letters(LETTERS_LIMIT)
-        views = tuple(DeadLetterView.model_validate(dict(letter)) for letter in letters)
+        views = tuple(
+            DeadLetterView.model_validate({**dict(letter), "body": letter.body[:LETTER_SHOWN]})
+            for letter in letters
+        )
         return answer(DeadLettersView(items=views))
 
     async def replay_dead_letter(self, request: web.Request) -> web.Response:

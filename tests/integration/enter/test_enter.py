@@ -118,24 +118,38 @@ def test_an_image_that_is_not_there_says_so(caller: Caller, image: Path) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-async def test_signals_reach_the_command_and_its_end_is_ours(
+async def test_the_command_takes_our_place_with_its_signals_and_its_end(
     caller: Caller, image: Path, number: signal.Signals
 ) -> None:
     trap = f"trap 'echo caught; exit 3' {number.name.removeprefix('SIG')}"
-    process = caller.start(image, "", "sh", "-c", f"{trap}; echo ready; while :; do :; done")
+    process = caller.start(image, "", "sh", "-c", f"{trap}; echo $$; while :; do :; done")
     try:
-        assert process.stdout.readline() == "ready\n"
+        assert process.stdout.readline() == f"{process.pid}\n"
         process.send_signal(number)
         out, _ = process.communicate(timeout=PATIENCE)
         assert (out, process.returncode) == ("caught\n", 3)
     finally:
         process.kill()
     killed = caller.run(image, "sh", "-c", "kill -9 $$")
-    assert killed.returncode == 128 + signal.SIGKILL
+    assert killed.returncode == -signal.SIGKILL
 
 
-def test_an_interrupt_from_the_terminal_is_not_doubled(caller: Caller, image: Path) -> None:
-    # The terminal sends it to the command as well as to us; the second one would be ours.
+def test_an_image_without_proc_and_dev_is_entered_with_one_line_of_warning(
+    caller: Caller, hostile: Path
+) -> None:
+    (hostile / "dev").rmdir()
+    assert "the host's /dev: some" in caller.run(hostile, "true").stderr
+    (hostile / "proc").rmdir()
+    (hostile / "proc").symlink_to("/sys")
+    done = caller.run(hostile, "sh", "-c", "echo here; exit 4")
+    assert (done.returncode, done.stdout) == (4, "here\n")
+    (line,) = done.stderr.splitlines()
+    assert "/proc and /dev" in line
+
+
+def test_an_interrupt_from_the_terminal_reaches_the_command_once(
+    caller: Caller, image: Path
+) -> None:
     keyboard, terminal = pty.openpty()
     script = "trap 'echo caught' INT; trap 'exit 4' TERM; echo ready; while :; do :; done"
     with open(keyboard, "rb+", buffering=0) as keys:  # noqa: PTH123 - a descriptor

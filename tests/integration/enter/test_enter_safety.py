@@ -157,7 +157,7 @@ def test_a_refusal_without_such_a_sysctl_is_explained_too(tmp_path: Path) -> Non
 
 
 def test_entering_loads_no_heavy_package() -> None:
-    code = "import sys, cli.supervise; print(*sys.modules)"
+    code = "import sys, cli.enter; print(*sys.modules)"
     loaded = subprocess.run(
         ["python3", "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout.split()

@@ -1,9 +1,12 @@
 """Agents as processes: killed and started again, run by ordinary users, on other kernels."""
 
+import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from services.node_agent.mounts import choose_mounter
 from services.node_agent.unmount import clear, remove_tree
 from shared.errors import ConfigError
 from tests.support.agents import PATIENCE, Place, agent_process, ask, greeting, real_mounts, serving
+from tests.support.conditions import eventually
 from tests.support.squashfs import is_root, mounts_in
 from tests.support.users import (
     AS_NOBODY,
@@ -51,6 +55,76 @@ async def test_mounts_survive_a_killed_agent_and_end_with_their_job(
         assert place.standing() == []
         process.terminate()
         assert process.wait(PATIENCE) == 0
+
+
+CALLER = """
+import http.client, json, os, socket, sys
+connection = http.client.HTTPConnection("localhost")
+connection.sock = socket.socket(socket.AF_UNIX)
+connection.sock.connect(sys.argv[1])
+connection.request("POST", "/v1/mounts", sys.argv[2], {"Content-Type": "application/json"})
+print(connection.getresponse().status, flush=True)
+os.execvp("sleep", ["sleep", "600"])
+"""
+
+
+@pytest.mark.parametrize("mount", real_mounts)
+@pytest.mark.parametrize("restart", ["none", "before", "after"])
+async def test_a_killed_caller_s_mount_is_given_back_whenever_the_agent_was_restarted(
+    place: Place, mount: str, restart: str
+) -> None:
+    """The agent is killed before, or after, the caller is."""
+    image = place.image("tied")
+    body = json.dumps({**image.request("tied"), "until_caller_exits": True})
+    with contextlib.ExitStack() as agents:
+        agent = agents.enter_context(agent_process(place, mount))
+        await serving(place, agent)
+        caller = subprocess.Popen(
+            [sys.executable, "-c", CALLER, place.socket, body], stdout=subprocess.PIPE
+        )
+        with caller:
+            assert caller.stdout is not None
+            assert caller.stdout.readline() == b"200\n"
+            if restart != "none":
+                agent.kill()
+                agent.wait(PATIENCE)
+            if restart == "after":
+                caller.kill()
+            if restart != "none":
+                agent = agents.enter_context(agent_process(place, mount))
+                status = await serving(place, agent)
+                assert list(status["jobs"]) == (["tied"] if restart == "before" else [])
+            assert place.standing() == [] or restart != "after"
+            assert place.standing() != [] or restart == "after"
+            caller.kill()
+        await eventually(lambda: not place.standing(), within=PATIENCE)
+        assert list((place.agent_dir / "jobs").iterdir()) == []
+
+
+async def test_an_agent_names_its_socket_and_takes_it_away_when_it_stops(place: Place) -> None:
+    with agent_process(place, "unpack") as agent:
+        await serving(place, agent)
+        log = (place.root / "agent.log").read_text()
+        assert [json.loads(line)["socket"] for line in log.splitlines() if "serving" in line] == [
+            str(place.socket)
+        ]
+        agent.terminate()
+        assert agent.wait(PATIENCE) == 0
+    assert not place.socket.exists()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not is_root(), reason="a PID namespace is made by root")
+async def test_a_caller_in_another_pid_namespace_cannot_tie_a_job(place: Place) -> None:
+    image = place.image("a")
+    elsewhere = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    with agent_process(place, "unpack", within=elsewhere) as agent:
+        await serving(place, agent)
+        body = {**image.request("j"), "until_caller_exits": True}
+        status, answer = await ask(place, "POST", "/v1/mounts", body)
+        assert (status, answer["code"]) == (422, "caller_unseen")
+        assert "PID namespace" in answer["detail"]
+        assert place.standing() == []
 
 
 @pytest.mark.root

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from cli.answers import read_image, read_pull
 from cli.errors import UnexpectedAnswerError
 from shared.states import State
-from tests.support.views import NOW, failed, image_view, pull_view, pulling
+from tests.support.views import NOW, again, failed, image_view, pull_view, pulling
 
 
 def _raw(model: BaseModel) -> Any:
@@ -42,7 +42,14 @@ def test_a_running_pull_is_read_with_its_progress_per_layer() -> None:
 def test_a_failed_pull_is_read_with_its_reason() -> None:
     pull = read_pull(_raw(failed("the registry refuses")))
     assert pull.ended
-    assert pull.failure == "the registry refuses"
+    assert pull.failure == pull.trouble == "the registry refuses"
+
+
+def test_a_failed_try_is_told_apart_from_a_failed_pull() -> None:
+    waiting = again("no route", tries=3)
+    assert read_pull(_raw(waiting)).trouble == "try 3 in a moment: no route"
+    going = waiting.model_copy(update={"state": State.PULLING})
+    assert read_pull(_raw(going)).trouble == "this is try 3, after: no route"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from shared.api import DeadLettersView, DeadLetterView, ImagePage, NodesView, NodeView, QueueView
 from shared.states import State
 from tests.support.scripted_gateway import Reply, Script, problem, says, scripted_gateway
-from tests.support.views import NOW, REFERENCE, failed, image_view, pull_view, pulling
+from tests.support.views import NOW, REFERENCE, again, failed, image_view, pull_view, pulling
 
 Served = tuple[str, Script]
 
@@ -55,11 +56,23 @@ def test_a_lookup_tells_what_the_image_runs_and_a_miss_is_exit_code_1(served: Se
 
 def test_the_queue_shows_bytes_and_reasons(served: Served) -> None:
     url, script = served
-    items = (pulling(1_000_000, 4_000_000), failed("no such tag", id="pull-2"))
+    items = (
+        pulling(1_000_000, 4_000_000),
+        failed("no such tag", id="pull-2"),
+        again("no route"),
+    )
     script.on("GET /api/v1/queue?system=daint", says(QueueView(items=items)))
     shown = _dray(url, "queue", "--system", "daint").stdout
     assert "PULLING  1.0 MB of 4.0 MB" in shown
     assert f"{REFERENCE}: no such tag" in shown
+    assert f"{REFERENCE}: try 2 in a moment: no route" in shown
+
+
+def test_a_hint_names_the_system_that_was_asked_about(served: Served) -> None:
+    url, script = served
+    script.on("GET /api/v1/images?system=daint&limit=500", says(ImagePage(items=(), next=None)))
+    hint = _dray(url, "images", "-s", "daint").stdout
+    assert hint == "No image is READY yet: dray pull --system daint alpine:3\n"
 
 
 def test_dead_letters_are_shown_and_replayed(served: Served) -> None:
@@ -104,7 +117,9 @@ def test_without_a_gateway_the_exit_code_is_3_and_the_message_says_what_to_do() 
     assert "Traceback" not in shown.stderr
 
 
-@pytest.mark.parametrize("arguments", [("pull",), ("queue", "--nonsense"), ("--url",)])
+@pytest.mark.parametrize(
+    "arguments", [("pull",), ("pull", ""), ("queue", "--nonsense"), ("--url",)]
+)
 def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert _dray("http://127.0.0.1:1", *arguments).returncode == 2
 
@@ -112,6 +127,17 @@ def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("command", ["pull", "run", "up", "queue", "lookup"])
 def test_help_teaches_with_an_example(command: str) -> None:
     assert f"\n  dray {command}" in _dray("", command, "--help").stdout
+
+
+COMMANDS = [("pull",), ("images",), ("lookup",), ("queue",), ("queue", "dead"), ("nodes",)]
+
+
+@pytest.mark.parametrize("command", [(), *COMMANDS, ("run",), ("up",)])
+def test_help_is_whole_and_names_values_in_capitals(command: tuple[str, ...]) -> None:
+    shown = _dray("", *command, "--help").stdout
+    assert shown
+    assert "..." not in shown.replace("[ARGS]...", "").replace("CMD...", "")
+    assert not re.search(r"--?\w+ (<|[a-z]+  )", shown), shown
 
 
 def test_the_version_is_told() -> None:

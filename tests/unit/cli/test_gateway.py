@@ -51,6 +51,15 @@ def test_a_reference_is_one_quoted_segment_and_the_only_system_is_understood(
     assert Gateway(url).image("h:5000/a/b:1", None)["id"] == "a" * 64
 
 
+@pytest.mark.parametrize("reference", ["", " ", "Foo:3"])
+def test_what_is_no_reference_is_refused_before_asking(served: Served, reference: str) -> None:
+    url, script = served
+    for ask in (Gateway(url).request_pull, Gateway(url).image):
+        with pytest.raises(UsageError, match=r"is not an image reference.*write it like ubuntu"):
+            ask(reference, None)
+    assert script.asked == []
+
+
 def test_the_next_gateway_is_asked_when_one_does_not_answer(served: Served, deaf: str) -> None:
     url, script = served
     script.on("GET /api/v1/queue", says(QueueView(items=())))

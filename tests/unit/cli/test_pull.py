@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -23,7 +24,7 @@ from tests.support.scripted_gateway import (
     scripted_gateway,
     streams,
 )
-from tests.support.views import REFERENCE, failed, image_view, pull_view, pulling
+from tests.support.views import REFERENCE, again, failed, image_view, pull_view, pulling
 
 ASK = "POST /api/v1/pulls"
 LOOK = "GET /api/v1/pulls/pull-1"
@@ -40,8 +41,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         yield found
 
 
-def _pull(url: str, *, wait: bool = True, json: bool = False) -> int:
-    return pull(Gateway(url), "alpine:3", None, wait=wait, json=json)
+def _pull(url: str, *, system: str | None = None, wait: bool = True, json: bool = False) -> int:
+    return pull(Gateway(url), "alpine:3", system, wait=wait, json=json)
 
 
 def test_each_state_has_a_line_with_its_bytes_and_the_end_says_what_it_became(
@@ -125,8 +126,57 @@ def test_following_gives_up_in_the_end_and_says_how_to_rejoin(
     url, script = served
     monkeypatch.setattr(follow, "PATIENCE", 0.05)
     script.on(FOLLOW, problem(503, "catalog_unavailable", "no database"))
-    with pytest.raises(UnreachableError, match=f"(?s)no database.*dray pull {REFERENCE}"):
-        _pull(url)
+    rejoin = "(?s)no database.*: dray pull --system daint alpine:3$"
+    with pytest.raises(UnreachableError, match=rejoin):
+        _pull(url, system="daint")
+
+
+def test_a_silent_pull_is_not_given_up_for_the_first_trouble(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, script = served
+    monkeypatch.setattr(follow, "PATIENCE", 0.05)
+
+    def after_a_long_wait() -> Reply:
+        time.sleep(0.1)
+        return problem(503, "catalog_unavailable", "a moment")
+
+    script.on(FOLLOW, after_a_long_wait, streams(pull_view(State.READY)))
+    assert _pull(url) == 0
+
+
+def test_a_gateway_that_went_away_is_told_once_and_what_comes_after_it_silently(
+    served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, script = served
+    monkeypatch.setattr(follow, "NOTICE", 0.02)
+    down = [problem(503, "catalog_unavailable", "starting")] * 6
+    ready = streams(pulling(2, 9), pull_view(State.READY))
+    script.on(FOLLOW, streams(pulling(1, 9), cut=True), *down, ready)
+    script.on(LOOK, says(pulling(5, 9)))
+    assert _pull(url) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "answers" in line] == [
+        line for line in lines if line.endswith("no gateway answers; waiting (starting)")
+    ]
+    assert len([line for line in lines if "waiting (starting)" in line]) == 1
+
+
+def test_a_try_that_failed_is_told_with_its_reason_and_the_next_one(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, script = served
+    steps = (again("no\x1b[2J route"), again("refused", tries=3), pulling(0, 4_000_000))
+    script.on(FOLLOW, streams(pulling(0, 4_000_000), *steps, pull_view(State.READY)))
+    assert _pull(url) == 0
+    lines = [line.split("s  ", 1)[-1].strip() for line in capsys.readouterr().out.splitlines()]
+    fetching = "PULLING     fetching layers from the registry: 4.0 MB in 2 layers, 1 re-used"
+    assert lines[1:-1] == [
+        fetching,
+        "INIT        try 2 in a moment: no\N{REPLACEMENT CHARACTER}[2J route",
+        "INIT        try 3 in a moment: refused",
+        fetching,
+    ]
 
 
 def test_a_pull_that_a_newer_one_replaced_is_told_at_once(served: Served) -> None:
@@ -178,6 +228,10 @@ def test_bars_show_layers_and_hold_no_more_than_a_screen_does(
     whole, layer = bars.drawing.tasks
     assert whole.description.strip() == "PULLING"
     assert (whole.completed, whole.total) == (250, 1000)
+    assert "left" in whole.fields["note"]
+    bars.away(3.2, "refused")
+    assert whole.fields["note"] == "no gateway answers; waiting (3.2 s)"
+    bars.update(read_pull(view))
     assert "left" in whole.fields["note"]
     assert layer.total == 1000
     assert "PULLING     250 B of 1.0 kB" in capsys.readouterr().out

@@ -1,6 +1,9 @@
 """What `dray run` makes of the image's words and the user's, and how it asks the agent."""
 
 import json
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +11,13 @@ import pytest
 
 from cli.agent import Agent
 from cli.answers import Image, read_image
+from cli.enter import DEFAULT_PATH
 from cli.errors import RefusedError, UnreachableError, UsageError
-from cli.run import USUAL_PATH, Wish, command_for, environment_for, workdir_for
+from cli.run import Wish, command_for, environment_for, run_in_image, workdir_for
 from shared.api import MountRequest, MountView
-from tests.support.scripted_gateway import Reply, problem, says, scripted_agent
+from tests.support.scripted_gateway import Reply, problem, says, scripted_agent, scripted_gateway
+from tests.support.squashfs import is_root
+from tests.support.users import AS_NOBODY, ordinary_environment, ordinary_python
 from tests.support.views import image_view
 
 
@@ -54,21 +60,56 @@ def test_an_image_without_a_command_needs_one() -> None:
         command_for(_wish(), _image(cmd=()))
 
 
-def test_options_win_over_the_image_and_only_named_variables_come_from_the_host(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("FROM_HERE", "1")
-    monkeypatch.setenv("SECRET", "not asked for")
-    monkeypatch.delenv("MISSING", raising=False)
+def test_the_caller_s_few_variables_then_the_image_s_then_the_options() -> None:
+    here = {
+        "FROM_HERE": "1",
+        "SECRET": "not asked for",
+        "LD_PRELOAD": "/home/u/x.so",
+        "PATH": "/home/u/bin",
+        "HOME": "/home/u",
+        "USER": "u",
+        "TERM": "xterm",
+        "LANG": "en",
+        "LC_ALL": "en",
+        "TZ": "CET",
+    }
     options = ("LANG=de", "FROM_HERE", "MISSING", "EMPTY=")
-    env = environment_for(_wish(options=options), _image(env=("LANG=C", "A=x=y", "=bad")))
-    assert env == {"PATH": USUAL_PATH, "LANG": "de", "A": "x=y", "FROM_HERE": "1", "EMPTY": ""}
+    image = _image(env=("LANG=C", "LC_ALL=C", "A=x=y", "=bad"))
+    assert environment_for(_wish(options=options), image, here) == {
+        "HOME": "/home/u",
+        "USER": "u",
+        "TERM": "xterm",
+        "TZ": "CET",
+        "LC_ALL": "C",
+        "A": "x=y",
+        "PATH": DEFAULT_PATH,
+        "LANG": "de",
+        "FROM_HERE": "1",
+        "EMPTY": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "expected"),
+    [
+        ((), (), DEFAULT_PATH),
+        (("PATH=",), (), DEFAULT_PATH),
+        (("PATH=/opt",), (), "/opt"),
+        (("PATH=/opt",), ("PATH=/x",), "/x"),
+        ((), ("PATH",), "/here"),
+    ],
+)
+def test_there_is_always_a_path_and_never_the_caller_s_unless_asked_for(
+    image: tuple[str, ...], options: tuple[str, ...], expected: str
+) -> None:
+    env = environment_for(_wish(options=options), _image(env=image), {"PATH": "/here"})
+    assert env["PATH"] == expected
 
 
 @pytest.mark.parametrize("option", ["=1", "", "A=\0"])
 def test_an_option_that_is_no_variable_is_refused(option: str) -> None:
     with pytest.raises(UsageError, match="NAME=VALUE"):
-        environment_for(_wish(options=(option,)), _image())
+        environment_for(_wish(options=(option,)), _image(), {})
 
 
 def test_the_working_directory_is_the_user_s_or_the_image_s_or_left_open() -> None:
@@ -84,12 +125,10 @@ def test_the_agent_is_asked_in_its_own_words(tmp_path: Path) -> None:
     view = MountView(image_id="a" * 64, path="/mnt/a", how="loop", seconds=0.1)
     with scripted_agent(str(path)) as script:
         script.on("POST /v1/mounts", says(view))
-        script.on("DELETE /v1/jobs/run-1", Reply(status=204))
-        agent = Agent(path)
-        assert agent.mount("run-1", _image(), 5.0) == "/mnt/a"
-        agent.release("run-1")
+        assert Agent(path).mount("run-1", _image(), 5.0) == "/mnt/a"
         asked = MountRequest.model_validate(script.asked[0][1])
         assert (asked.job_id, asked.wait, asked.size) == ("run-1", 5.0, 3_456_789)
+        assert asked.until_caller_exits
 
 
 def test_the_agent_s_refusal_is_told_in_its_words(tmp_path: Path) -> None:
@@ -102,16 +141,88 @@ def test_the_agent_s_refusal_is_told_in_its_words(tmp_path: Path) -> None:
 
 def test_without_an_agent_the_message_says_who_would_mount(tmp_path: Path) -> None:
     with pytest.raises(UnreachableError, match=r"(?s)no-agent\.sock.*dray up.*DRAY_SOCKET"):
-        Agent(tmp_path / "no-agent.sock").release("run-1")
+        Agent(tmp_path / "no-agent.sock").status()
 
 
-def test_the_usual_sockets_are_tried_in_turn(
+def test_the_usual_sockets_are_tried_in_turn_until_one_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.agent.SITE_SOCKETS", (tmp_path / "absent.sock",))
+    stale, closed = tmp_path / "stale.sock", tmp_path / ("x" * 200) / "closed.sock"
+    with socket.socket(socket.AF_UNIX) as forgotten:
+        forgotten.bind(str(stale))
+    unusual = (tmp_path / "absent.sock", stale, stale / "no-directory", closed)
+    monkeypatch.setattr("cli.defaults.SITE_SOCKETS", unusual)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     (tmp_path / "dray/agent").mkdir(parents=True)
     with scripted_agent(str(tmp_path / "dray/agent/agent.sock")) as script:
-        script.on("DELETE /v1/jobs/run-1", Reply(status=204))
-        Agent(None).release("run-1")
+        script.on("GET /v1/status", Reply(b'{"system": "daint"}'))
+        agent = Agent(None)
+        assert agent.system() == "daint"
+        monkeypatch.undo()
+        assert agent.socket(5.0) == tmp_path / "dray/agent/agent.sock"
         assert len(script.asked) == 1
+
+
+def test_where_no_usual_socket_answers_each_is_named_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = tmp_path / "stale.sock"
+    with socket.socket(socket.AF_UNIX) as forgotten:
+        forgotten.bind(str(stale))
+    monkeypatch.setattr("cli.defaults.SITE_SOCKETS", (stale,))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    reasons = r"stale\.sock \(Connection refused\), .*/dray/agent/agent\.sock \(No such file"
+    with pytest.raises(UnreachableError, match=reasons):
+        Agent(None).status()
+
+
+ASK_ANY = """
+import sys
+from pathlib import Path
+from cli import defaults
+from cli.agent import Agent
+from cli.errors import UnreachableError
+defaults.SITE_SOCKETS = tuple(map(Path, sys.argv[1:]))
+try:
+    print(Agent(None).socket(5.0))
+except UnreachableError as exc:
+    print(exc)
+"""
+
+
+def test_an_agent_that_serves_others_is_passed_over(tmp_path: Path) -> None:
+    for directory in (tmp_path, *list(tmp_path.parents)[:2]):
+        directory.chmod(0o755)
+    private, own = tmp_path / "private.sock", tmp_path / "own.sock"
+    with socket.socket(socket.AF_UNIX) as others, socket.socket(socket.AF_UNIX) as ours:
+        for listening, path in ((others, private), (ours, own)):
+            listening.bind(str(path))
+            listening.listen()
+        private.chmod(0)
+        own.chmod(0o666)
+
+        def ask(*sockets: Path) -> str:
+            done: subprocess.CompletedProcess[str] = subprocess.run(
+                [ordinary_python() if is_root() else sys.executable, "-c", ASK_ANY, *sockets],
+                env=ordinary_environment() | {"XDG_DATA_HOME": str(tmp_path)},
+                stdout=subprocess.PIPE, text=True, check=True, timeout=60,
+                **(AS_NOBODY if is_root() else {}),
+            )  # fmt: skip
+            return done.stdout
+
+        assert ask(private, own) == f"{own}\n"
+        assert f"{private} (you may not talk to it)" in ask(private)
+
+
+@pytest.mark.parametrize(("wanted", "asked"), [(None, "eiger"), ("daint", "daint")])
+def test_without_a_system_that_of_the_node_is_meant(
+    tmp_path: Path, wanted: str | None, asked: str
+) -> None:
+    path = tmp_path / "agent.sock"
+    with scripted_agent(str(path)) as agent, scripted_gateway() as (url, gateway):
+        agent.on("GET /v1/status", Reply(b'{"system": "eiger"}'))
+        gateway.on(
+            f"GET /api/v1/images/{asked}/docker/alpine%3A3", problem(404, "not_found", "not here")
+        )
+        with pytest.raises(RefusedError, match="not here"):
+            run_in_image(url, path, _wish(system=wanted), 5.0)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cli.up import _build, _warn_if_open, settings_for
-from shared.errors import ConfigError, MissingDependencyError
+from cli.errors import UsageError
+from cli.up import _build, _tell, _warn_if_open, settings_for
+from shared.errors import MissingDependencyError
+from tests.support.scripted_gateway import scripted_agent
 
 HOLDER = """
 import sys
@@ -66,9 +68,10 @@ def test_the_command_line_s_own_variables_are_no_settings(monkeypatch: pytest.Mo
     assert settings_for(None, None, Path("/data")).data_dir == Path("/data")
 
 
-def test_a_senseless_address_is_refused_by_its_key() -> None:
-    with pytest.raises(ConfigError, match=r"gateway\.listen"):
-        settings_for(None, "7600", None)
+@pytest.mark.parametrize("listen", ["foo", "7600", "127.0.0.1:", ":7600", "h:70000"])
+def test_a_senseless_address_is_refused_by_its_option(listen: str) -> None:
+    with pytest.raises(UsageError, match=r"^--listen: write HOST:PORT, for example 127"):
+        settings_for(None, listen, None)
 
 
 def _up(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -111,6 +114,40 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     refused = _up("--data", str(tmp_path / "file/inside"))
     assert refused.returncode == 1
     assert "choose another place with --data" in refused.stderr
+
+
+def test_a_file_is_no_place_for_data(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = _up("--data", str(tmp_path / "file"))
+    assert refused.returncode == 2
+    assert refused.stderr == f"dray: --data: {tmp_path}/file is a file; name a directory\n"
+
+
+def test_what_other_commands_do_not_find_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = tmp_path / "site.sock"
+    monkeypatch.setattr("cli.defaults.SITE_SOCKETS", (site,))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    usual, elsewhere = tmp_path / "dray", tmp_path / "else where"
+    for data in (usual, elsewhere):
+        (data / "agent").mkdir(parents=True)
+
+    def told(listen: str | None, data: Path) -> list[str]:
+        _tell(settings_for(None, listen, data))
+        first, *rest = capsys.readouterr().out.splitlines()
+        assert first.startswith("Dray is up: http://")
+        return rest
+
+    with scripted_agent(str(usual / "agent/agent.sock")):
+        assert told(None, usual) == []
+        assert told("0.0.0.0:7700", usual)[1:] == ["  export DRAY_URL=http://127.0.0.1:7700"]
+        assert told("127.0.0.1:7700", elsewhere)[1:] == [
+            "  export DRAY_URL=http://127.0.0.1:7700",
+            f"  export DRAY_SOCKET='{elsewhere}/agent/agent.sock'",
+        ]
+        with scripted_agent(str(site)):  # another one's agent would be found first
+            assert told(None, usual)[1:] == [f"  export DRAY_SOCKET={usual}/agent/agent.sock"]
 
 
 def test_a_small_installation_is_told_what_to_install(

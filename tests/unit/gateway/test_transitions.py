@@ -220,12 +220,35 @@ def test_a_quiet_worker_is_replaced_and_the_pull_ends_with_a_reason() -> None:
 
 
 def test_a_quiet_transfer_is_placed_again_without_converting_again() -> None:
-    change = MACHINE.gone_quiet(in_transfer(), later(1000))
+    record = in_transfer()
+    begun = taken(MACHINE.progressed(record, progressed(record, State.TRANSFER), NOW))
+    change = MACHINE.gone_quiet(begun, later(1000))
     assert change is not None
     assert (change.record.state, change.record.attempt) == (State.TRANSFER, 2)
     (event,) = change.events
     assert isinstance(event, PlacementRequested)
     assert event.attempt == 2
+
+
+def test_waiting_for_a_distributor_is_no_loss_either() -> None:
+    change = MACHINE.gone_quiet(in_transfer(), later(61))
+    assert change is not None
+    assert (change.record.state, change.record.attempt) == (State.TRANSFER, 1)
+    assert isinstance(change.events[0], PlacementRequested)
+    ended = taken(MACHINE.gone_quiet(in_transfer(), later(601)))
+    assert ended.failure is not None
+    assert ended.failure.code == "no_distributor"
+
+
+def test_a_system_that_the_settings_dropped_ends_its_pulls() -> None:
+    elsewhere = Transitions(RULES, {"other": SystemSettings(image_dir=Path("/images"))})
+    for change in (
+        elsewhere.gone_quiet(requested(), later(61)),
+        elsewhere.interrupted(in_transfer(), NOW),
+    ):
+        ended = taken(change)
+        assert ended.failure is not None
+        assert ended.failure.code == "unknown_system"
 
 
 def test_waiting_for_a_converter_is_asked_again_ever_more_rarely_and_ends() -> None:

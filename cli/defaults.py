@@ -1,0 +1,20 @@
+"""Where a gateway and a node's agent are, if nobody says otherwise."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+LOCAL_GATEWAY: Final = "http://127.0.0.1:7600"
+SITE_SOCKETS: Final = (Path("/run/dray/agent.sock"), Path("/var/lib/dray/agent/agent.sock"))
+
+
+def usual_sockets() -> tuple[Path, ...]:
+    """Where an agent listens: the node's, then one's own `dray up`."""
+    return (*SITE_SOCKETS, own_data_dir() / "agent/agent.sock")
+
+
+def own_data_dir() -> Path:
+    """Where `dray up` of an ordinary user keeps its data."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    # The specification says to ignore a relative path.
+    return (Path(base) if base.startswith("/") else Path.home() / ".local/share") / "dray"

@@ -1,0 +1,138 @@
+"""Placement on a real file system: whole or not at all, repaired where it is damaged."""
+
+import asyncio
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.distributor import placement
+from services.distributor.placement import PlacementError, Placements, place_image
+from services.distributor.sidecars import Sidecar
+from shared.bus.embedded import EmbeddedBus
+from shared.bus.topology import GATEWAY_EVENTS
+from shared.config import Settings
+from shared.deadline import Deadline
+from shared.events import AnyEvent, ImagePlaced, PlacementRequested, PullFailed
+from shared.image.recipe import PackOptions
+from shared.image.verify import verify_image
+from shared.progress import Part
+from tests.support.conditions import eventually
+from tests.support.noise import noise
+from tests.support.packing import Built, build_image, tar_of
+
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Built:
+    layers = [tar_of(("data", noise(3 * MEGABYTE))), tar_of(("etc/name", b"upper"))]
+    return build_image(layers, tmp_path / "made", PackOptions())
+
+
+def place(built: Built, directory: Path) -> str:
+    whole = Part(total=built.recipe.size)
+    return place_image(built.recipe, built.store, directory, whole, threading.Event())
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_an_image_appears_with_its_sidecars_and_nothing_else(built: Built, tmp_path: Path) -> None:
+    directory = tmp_path / "images"
+    sha256 = place(built, directory)
+    image_id = built.recipe.image_id
+    assert names(directory) == [f"{image_id}.{kind}" for kind in ("json", "meta", "squashfs")]
+    assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o644}
+    image = directory / f"{image_id}.squashfs"
+    assert verify_image(image, built.recipe) == sha256
+    sidecar = Sidecar.model_validate_json(image.with_suffix(".json").read_bytes())
+    assert (sidecar.sha256, sidecar.recipe) == (sha256, built.recipe)
+
+
+def test_what_stands_is_left_alone_and_what_is_damaged_is_replaced(
+    built: Built, tmp_path: Path
+) -> None:
+    place(built, tmp_path / "images")
+    image = tmp_path / "images" / f"{built.recipe.image_id}.squashfs"
+    first = image.stat().st_ino
+    place(built, tmp_path / "images")
+    assert image.stat().st_ino == first
+
+    content = image.read_bytes()
+    with image.open("r+b") as mounted_by_a_job:
+        mounted_by_a_job.seek(MEGABYTE)
+        mounted_by_a_job.write(b"flipped")
+        mounted_by_a_job.flush()
+        image.with_suffix(".meta").write_text("FORMAT: VFS\n")
+        place(built, tmp_path / "images")
+        assert image.read_bytes() == content
+        assert image.stat().st_ino != first, "a job keeps the file that it has"
+        assert os.fstat(mounted_by_a_job.fileno()).st_ino == first
+    assert image.with_suffix(".meta").read_text().startswith("FORMAT: squashfs\n")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to make a small file system")
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.root
+def test_a_full_file_system_says_so_and_keeps_nothing(built: Built, small_disk: Path) -> None:
+    with pytest.raises(PlacementError, match=r"No space left on device.*space, quota") as caught:
+        place(built, small_disk)
+    assert not caught.value.retryable
+    assert names(small_disk) == []
+
+
+async def test_a_hung_file_system_fails_the_placement_within_its_time(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+
+    def hang(*_: object) -> str:
+        released.wait(60)
+        return "never"
+
+    monkeypatch.setattr(placement, "place_image", hang)
+    monkeypatch.setattr(placement, "LAST_WORD_SECONDS", 0.2)
+    bus = EmbeddedBus([GATEWAY_EVENTS])
+    await bus.open(Deadline.after(5))
+    heard: list[AnyEvent] = []
+
+    async def hear(event: AnyEvent) -> None:
+        heard.append(event)
+
+    await bus.consume(GATEWAY_EVENTS, hear, slots=1)
+    settings = Settings.model_validate(
+        {
+            "data_dir": str(tmp_path),
+            "systems": {"cluster": {"image_dir": str(tmp_path / "images")}},
+            "distributor": {"placement_timeout": 0.3},
+        }
+    )
+    request = PlacementRequested(
+        correlation_id="pull", key="k", attempt=1, system="cluster", recipe=built.recipe
+    )
+    try:
+        async with asyncio.timeout(10):
+            await Placements(settings, bus, built.store).on_requested(request)
+        failures = await eventually(
+            lambda: [event for event in heard if isinstance(event, PullFailed)], within=5
+        )
+        assert failures[0].code == "deadline_exceeded"
+        assert failures[0].retryable
+        assert not any(isinstance(event, ImagePlaced) for event in heard)
+    finally:
+        released.set()
+        await bus.close()
