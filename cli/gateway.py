@@ -2,6 +2,7 @@
 
 import http.client
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -19,6 +20,15 @@ ONLY_SYSTEM: Final = "_"
 PAGE: Final = 500
 
 
+@dataclass(frozen=True, slots=True)
+class PullWish:
+    """The image that somebody wants, and whether even if the registry has nothing new."""
+
+    reference: str
+    system: str | None = None
+    force: bool = False
+
+
 class Gateway:
     """One or several gateways over one catalog; the one that answered last is asked first."""
 
@@ -27,9 +37,13 @@ class Gateway:
         if not self._bases:
             raise UsageError("no gateway is named: give --url or set DRAY_URL")
 
-    def request_pull(self, reference: str, system: str | None) -> Answer:
-        _check(reference)
-        body = {"reference": reference} | ({"system": system} if system else {})
+    def request_pull(self, wish: PullWish) -> Answer:
+        _check(wish.reference)
+        body: Json = {"reference": wish.reference}
+        if wish.system:
+            body["system"] = wish.system
+        if wish.force:
+            body["force"] = True
         return self.call("POST", "/pulls", body=body)
 
     def pull(self, pull_id: str) -> Json:

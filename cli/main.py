@@ -95,6 +95,9 @@ def pull(
     url: Url = LOCAL_GATEWAY,
     system: System = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Only ask for it.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Check what is placed; make it again if damaged.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Fetch an image from its registry and make it READY on the cluster.
@@ -105,12 +108,14 @@ def pull(
     \b
     dray pull ubuntu:24.04
     dray pull --no-wait registry.example.org:5000/group/solver:2.1
+    dray pull --force ubuntu:24.04
     dray pull --json alpine:3 | jq -r .image.id
     """
-    from cli.gateway import Gateway  # noqa: PLC0415
+    from cli.gateway import Gateway, PullWish  # noqa: PLC0415
     from cli.pull import pull as run  # noqa: PLC0415
 
-    raise typer.Exit(run(Gateway(url), reference, system, wait=not no_wait, json=json))
+    wish = PullWish(reference, system, force=force)
+    raise typer.Exit(run(Gateway(url), wish, wait=not no_wait, json=json))
 
 
 @app.command(epilog=EXIT_CODES)
@@ -205,7 +210,7 @@ def nodes(url: Url = LOCAL_GATEWAY, json: Json = False) -> None:
     epilog="Exit codes: those of the command; 125 when Dray could not start it, 126 when it "
     "cannot be executed, 127 when the image does not have it; 2 for a wrong option.",
 )
-def run(  # noqa: PLR0917 - typer calls it by name
+def run(
     reference: Annotated[
         str, typer.Argument(metavar="REF", help="An image that is READY.", show_default=False)
     ],

@@ -7,23 +7,24 @@ from cli import show
 from cli.answers import Image, Pull, read_pull
 from cli.errors import EXIT_FAILED, EXIT_INTERRUPTED
 from cli.follow import follow
-from cli.gateway import Gateway
+from cli.gateway import Gateway, PullWish
 from cli.progress import display_for
 from shared.states import State
 
 
-def pull(gateway: Gateway, reference: str, system: str | None, *, wait: bool, json: bool) -> int:
+def pull(gateway: Gateway, wish: PullWish, *, wait: bool, json: bool) -> int:
     """The exit code: 0 READY (or accepted, if not waited for), 1 FAILURE."""
     began = time.monotonic()
-    answer = gateway.request_pull(reference, system)
+    answer = gateway.request_pull(wish)
     accepted = read_pull(answer.body)
     if accepted.state is State.READY:
-        return _ended(accepted, "unchanged" if answer.status == 200 else "", began, json=json)
+        remark = "checked" if wish.force else "unchanged" if answer.status == 200 else ""
+        return _ended(accepted, remark, began, json=json)
     if not wait:
         return _left_running(accepted, json=json)
     latest = accepted
     display, drawing = display_for(json=json, terminal=sys.stdout.isatty())
-    again = show.pull_command(reference, system)
+    again = show.pull_command(wish.reference, wish.system)
     try:
         with drawing:
             for latest in follow(gateway, accepted, again, display.away):

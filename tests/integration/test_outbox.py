@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from services.gateway import outbox
 from services.gateway.outbox import OutboxRelay
 from shared.bus.embedded import EmbeddedBus
 from shared.bus.interface import WorkQueue
@@ -121,22 +122,42 @@ async def test_an_event_that_nobody_can_take_is_reported(
     assert await unsettled(catalog) == (0 if final else 1), "kept until somebody takes it"
 
 
-async def test_a_bus_that_is_down_keeps_the_event_in_the_outbox(catalog: Catalog) -> None:
+async def test_a_bus_that_is_down_keeps_the_event_in_the_outbox(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LEFT_BEHIND_SECONDS", 0.1)
     bus = CountingBus([QUEUE])  # not opened yet
     relay = relay_of(catalog, bus, Undeliverable(final=False))
     relay.start()
-    event = released("4")
-    await store(catalog, event)
-    await eventually(lambda: bus.attempts, within=5)
-    assert await unsettled(catalog) == 1
-    await bus.open(Deadline.after(5))
+    try:
+        event = released("4")
+        await store(catalog, event)
+        await eventually(lambda: bus.attempts >= 3, within=5)
+        assert await unsettled(catalog) == 1
+        await bus.open(Deadline.after(5))
+        recorder = Recorder()
+        await bus.consume(QUEUE, recorder, slots=1)
+        await eventually(lambda: recorder.ids == [event.id], within=5)
+        await eventually(lambda: settled(catalog), within=5)
+    finally:
+        await relay.stop()
+        await bus.close()
+
+
+async def test_more_than_a_batch_left_behind_goes_out_in_one_go(
+    catalog: Catalog, bus: EmbeddedBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 3)
+    events = [released(str(number)) for number in range(20)]
+    for event in events:
+        await store(catalog, event)
     recorder = Recorder()
     await bus.consume(QUEUE, recorder, slots=1)
-    await relay.stop()
-    successor = relay_of(catalog, bus, Undeliverable(final=False))
-    successor.start()
+    relay = relay_of(catalog, bus, Undeliverable(final=False))
+    relay.start()
     try:
-        await eventually(lambda: recorder.ids == [event.id], within=5)
+        # Before the sweep looks a second time.
+        await eventually(lambda: len(recorder.ids) == len(events), within=4)
+        assert sorted(recorder.ids) == sorted(event.id for event in events)
     finally:
-        await successor.stop()
-        await bus.close()
+        await relay.stop()

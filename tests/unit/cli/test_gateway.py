@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from cli.errors import RefusedError, UnexpectedAnswerError, UnreachableError, UsageError
-from cli.gateway import Gateway
+from cli.gateway import Gateway, PullWish
 from shared.api import ImagePage, PullRequest, QueueView
 from shared.states import State
 from tests.support.scripted_gateway import (
@@ -39,8 +39,11 @@ def deaf() -> Iterator[str]:
 def test_a_pull_is_requested_in_the_gateway_s_own_words(served: Served) -> None:
     url, script = served
     script.on("POST /api/v1/pulls", says(pull_view(State.INIT), 202))
-    assert Gateway(url).request_pull("alpine:3", "daint").status == 202
-    assert PullRequest.model_validate(script.asked[0][1]).system == "daint"
+    assert Gateway(url).request_pull(PullWish("alpine:3", "daint")).status == 202
+    forced = PullWish("alpine:3", force=True)
+    assert Gateway(url).request_pull(forced).status == 202
+    asked = [PullRequest.model_validate(body) for _, body in script.asked]
+    assert [(ask.system, ask.force) for ask in asked] == [("daint", False), (None, True)]
 
 
 def test_a_reference_is_one_quoted_segment_and_the_only_system_is_understood(
@@ -54,9 +57,11 @@ def test_a_reference_is_one_quoted_segment_and_the_only_system_is_understood(
 @pytest.mark.parametrize("reference", ["", " ", "Foo:3"])
 def test_what_is_no_reference_is_refused_before_asking(served: Served, reference: str) -> None:
     url, script = served
-    for ask in (Gateway(url).request_pull, Gateway(url).image):
-        with pytest.raises(UsageError, match=r"is not an image reference.*write it like ubuntu"):
-            ask(reference, None)
+    refused = pytest.raises(UsageError, match=r"is not an image reference.*write it like ubuntu")
+    with refused:
+        Gateway(url).request_pull(PullWish(reference))
+    with refused:
+        Gateway(url).image(reference, None)
     assert script.asked == []
 
 

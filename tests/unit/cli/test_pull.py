@@ -13,7 +13,7 @@ import pytest
 
 from cli import follow, progress
 from cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, RefusedError, UnreachableError
-from cli.gateway import Gateway
+from cli.gateway import Gateway, PullWish
 from cli.pull import pull
 from shared.states import State
 from tests.support.scripted_gateway import (
@@ -42,7 +42,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
 
 
 def _pull(url: str, *, system: str | None = None, wait: bool = True, json: bool = False) -> int:
-    return pull(Gateway(url), "alpine:3", system, wait=wait, json=json)
+    return pull(Gateway(url), PullWish("alpine:3", system), wait=wait, json=json)
 
 
 def test_each_state_has_a_line_with_its_bytes_and_the_end_says_what_it_became(

@@ -66,6 +66,14 @@ def step_on(record: ImageRecord, step: str, speaks_of: ImageRecord, now: datetim
             again = step == "retry"
             failed = event_for(speaks_of, PullFailed, code="c", message="m", retryable=again)
             return MACHINE.failed(record, failed, now)
+        case "unchanged":
+            same = event_for(speaks_of, ImageUnchanged, reference_digest=digest("a"))
+            return MACHINE.unchanged(record, same, now)
+        case "changed":
+            moved = event_for(speaks_of, ImageChanged, reference_digest=digest("b"))
+            return MACHINE.changed(record, moved, now)
+        case "interrupted":
+            return MACHINE.interrupted(record, now)
         case "request":
             return MACHINE.request(record, ASK, now)
         case _:
@@ -83,6 +91,9 @@ STEP = st.sampled_from(
         "retry",
         "quiet",
         "request",
+        "unchanged",
+        "changed",
+        "interrupted",
     ]
 )
 
