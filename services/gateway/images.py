@@ -40,17 +40,14 @@ class Images:
         """Usable images in the order of their keys, and where the next page begins."""
         where = {"system": list(systems)}
         ready: list[ImageRecord] = []
-        while len(ready) < limit:
-            found = await self._catalog.images.find(where, after=after, limit=limit)
+        while found := await self._catalog.images.find(where, after=after, limit=limit):
             for record in found:
                 after = record.key
                 if record.current is not None:
                     ready.append(record)
                     if len(ready) == limit:
                         return ready, after
-            if len(found) < limit:
-                return ready, None
-        return ready, after
+        return ready, None
 
 
 def is_image_id(text: str) -> bool:

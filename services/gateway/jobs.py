@@ -118,12 +118,11 @@ class Jobs:
             raise NotFoundError(f"there is no job {job_id}; announce it with POST /api/v1/jobs")
         stagings: list[StagingRecord] = []
         after: str | None = None
-        while True:
-            page = await self._catalog.stagings.find({"job_id": job_id}, after=after, limit=PAGE)
+        find = self._catalog.stagings.find
+        while page := await find({"job_id": job_id}, after=after, limit=PAGE):
             stagings += [one for one in page if one.announced_at == record.announced_at]
-            if len(page) < PAGE:
-                return record, stagings
             after = page[-1].key
+        return record, stagings
 
     async def overdue(self, limit: int) -> int:
         late = await self._catalog.jobs.due(utcnow(), limit)

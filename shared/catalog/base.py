@@ -8,7 +8,7 @@ transaction behind nor breaks a connection.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -179,22 +179,21 @@ class StoredCollection(Generic[R]):
     async def find(self, where: Where, *, after: str | None = None, limit: int) -> list[R]:
         finding = self._store.find(self._name, self._wanted(where), after, limit)
         found = await self._session.ask(f"searching {self._name}", finding)
-        return [self._record(one) for one in found]
-
-    async def count(self, where: Where) -> int:
-        counting = self._store.count(self._name, self._wanted(where))
-        return await self._session.ask(f"counting {self._name}", counting)
+        return self._readable(found)
 
     async def due(self, now: datetime, limit: int) -> list[R]:
         looking = self._store.due(self._name, sortable(now), limit)
         found = await self._session.ask(f"looking for due {self._name}", looking)
+        return self._readable(found)
+
+    def _readable(self, found: Iterable[Found]) -> list[R]:
+        """One record that nobody can read must not hide all others, from users or the sweep."""
         records = []
         for one in found:
             try:
                 records.append(self._record(one))
             except UnreadableRecordError as exc:
-                # One record must not keep the sweep from all others.
-                log.error("due_record_unreadable", error=exc.message)  # noqa: TRY400
+                log.error("record_unreadable", error=exc.message)  # noqa: TRY400
         return records
 
     async def _read(self, key: str, deadline: Deadline | None) -> R | None:

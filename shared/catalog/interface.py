@@ -59,8 +59,6 @@ class Collection(Protocol[R]):
     async def find(self, where: Where, *, after: str | None = None, limit: int) -> list[R]:
         """Documents in the order of their keys, from the first key beyond `after`."""
 
-    async def count(self, where: Where) -> int: ...
-
     async def due(self, now: datetime, limit: int) -> list[R]:
         """Documents whose `due_at` has passed, the longest overdue first."""
 

@@ -97,10 +97,6 @@ class MongoStore:
             cursor = self._collection(collection).find(condition, _TEXT)
             return [_found(each) async for each in cursor.sort("_id").limit(limit)]
 
-    async def count(self, collection: str, wanted: Wanted) -> int:
-        async with self._failing_plainly():
-            return await self._collection(collection).count_documents(_condition(wanted))
-
     async def due(self, collection: str, now: str, limit: int) -> list[Found]:
         async with self._failing_plainly():
             cursor = self._collection(collection).find({"due_at": {"$lte": now}}, _TEXT)

@@ -46,7 +46,6 @@ _UPDATE = """
     UPDATE {table} SET document = ?, due_at = ?, version = ? WHERE key = ? AND version = ?
     RETURNING 1"""
 _FIND = "SELECT key, document FROM {table} WHERE {condition} ORDER BY key LIMIT ?"
-_COUNT = "SELECT count(*) FROM {table} WHERE {condition}"
 _DUE = "SELECT key, document FROM {table} WHERE due_at <= ? ORDER BY due_at, key LIMIT ?"
 _POST = "INSERT INTO outbox (id, collection, key, stored_at, body) VALUES (?, ?, ?, ?, ?)"
 _PENDING = """
@@ -119,12 +118,6 @@ class SqliteStore:
             condition, values = f"{condition} AND key > ?", [*values, after]
         statement = _FIND.format(table=collection, condition=condition)
         return [Found(*row) for row in await self._select(statement, *values, limit)]
-
-    async def count(self, collection: str, wanted: Wanted) -> int:
-        condition, values = _condition(wanted)
-        statement = _COUNT.format(table=collection, condition=condition)
-        [(count,)] = await self._select(statement, *values)
-        return int(count)
 
     async def due(self, collection: str, now: str, limit: int) -> list[Found]:
         rows = await self._select(_DUE.format(table=collection), now, limit)

@@ -163,7 +163,7 @@ async def test_what_a_newer_version_added_to_a_record_is_left_alone(
     assert await catalog.nodes.change("n", count_up("n"), soon())
 
 
-async def test_a_record_that_cannot_be_read_is_named_and_does_not_stop_the_sweep(
+async def test_a_record_that_cannot_be_read_is_named_and_hides_no_other(
     catalog: Catalog, catalog_url: str
 ) -> None:
     for key in ("bad", "good"):
@@ -172,8 +172,7 @@ async def test_a_record_that_cannot_be_read_is_named_and_does_not_stop_the_sweep
     BackDoor(catalog_url).rewrite("bad", mounts="many")
     with pytest.raises(UnreadableRecordError, match=r"nodes/bad .* mounts: .* newer version"):
         await catalog.nodes.get("bad")
-    with pytest.raises(UnreadableRecordError, match="nodes/bad"):
-        await catalog.nodes.find({}, limit=10)
+    assert [record.key for record in await catalog.nodes.find({}, limit=10)] == ["good"]
     assert [record.key for record in await catalog.nodes.due(later(), 10)] == ["good"]
 
 
@@ -195,8 +194,7 @@ async def test_find_filters_by_one_value_or_several(catalog: Catalog) -> None:
     assert len(await keys(job_id="job1")) == 6
     assert await keys(job_id="job2") == []
     assert await keys(job_id="job1", state=[]) == []
-    assert await catalog.stagings.count({"job_id": ["job0", "job1"], "state": "PENDING"}) == 4
-    assert await catalog.stagings.count({}) == 12
+    assert len(await catalog.stagings.find({}, limit=100)) == 12
 
 
 async def test_a_filter_without_an_index_is_refused(catalog: Catalog) -> None:
@@ -207,8 +205,8 @@ async def test_a_filter_without_an_index_is_refused(catalog: Catalog) -> None:
 async def test_a_changed_field_moves_in_the_index(catalog: Catalog) -> None:
     await catalog.nodes.change("n", put(node_record("n", system="alps")), soon())
     await catalog.nodes.change("n", put(node_record("n", system="daint")), soon())
-    assert await catalog.nodes.count({"system": "alps"}) == 0
-    assert await catalog.nodes.count({"system": "daint"}) == 1
+    assert await catalog.nodes.find({"system": "alps"}, limit=9) == []
+    assert len(await catalog.nodes.find({"system": "daint"}, limit=9)) == 1
 
 
 async def test_pages_by_key_visit_a_thousand_records_once(catalog: Catalog) -> None:
@@ -228,7 +226,6 @@ async def test_pages_by_key_visit_a_thousand_records_once(catalog: Catalog) -> N
     ):
         seen += [record.key for record in page]
     assert seen == sorted(keys)
-    assert await catalog.nodes.count({"system": "alps"}) == 1100
 
 
 async def test_due_gives_the_longest_overdue_first_and_nothing_early(catalog: Catalog) -> None:
@@ -279,4 +276,4 @@ async def test_many_may_open_a_new_database_at_the_same_time(catalog_url: str) -
 
     await asyncio.gather(*map(use, range(8)))
     async with opened(catalog_url) as catalog:
-        assert await catalog.nodes.count({}) == 8
+        assert len(await catalog.nodes.find({}, limit=99)) == 8
