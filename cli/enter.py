@@ -2,8 +2,9 @@
 
 Light and without privileges of its own: root gets a mount namespace, anybody else a user namespace
 besides. The command runs as whoever called, with read-only image, the host's /proc, /sys and /dev,
-and no way to gain privileges. The image is hostile until proven otherwise: nothing is ever mounted
-through a symbolic link of it.
+no capabilities, and no way to gain privileges. The image is hostile until proven otherwise: nothing
+is ever mounted through a symbolic link of it, and what root alone may write to in /proc and /sys
+nobody can.
 """
 
 import errno
@@ -21,6 +22,8 @@ from cli.errors import EXIT_NOT_RUN, CliError
 from shared import linux
 
 HOST_TREES: Final = ("/proc", "/sys", "/dev")
+KERNEL_TREES: Final = ("/proc", "/sys")
+"""Root may write to the kernel's settings by the files' modes, without any capability."""
 NEEDED_TREES: Final = ("/proc", "/dev")
 """Hardly a program does without."""
 HOST_FILES: Final = ("/etc/resolv.conf", "/etc/passwd", "/etc/group", "/etc/hosts")
@@ -90,7 +93,7 @@ def enter(
             os.close(inside)
     except OSError as exc:
         raise EnterError(_refused_mount(root, exc)) from exc
-    linux.set_no_new_privileges()
+    _give_up_privileges()
     _change_directory(workdir, (here, home))
     execute(command, env)
 
@@ -110,6 +113,17 @@ def make_namespaces() -> None:
         linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
     except OSError as exc:
         raise NamespacesRefusedError(explain_refusal(exc, uid)) from exc
+
+
+def _give_up_privileges() -> None:
+    linux.set_no_new_privileges()
+    try:
+        linux.drop_capabilities()
+    except OSError as exc:
+        raise EnterError(
+            f"cannot give up all capabilities before the command runs ({exc.strerror}): the "
+            "container or service that we run in lacks CAP_SETPCAP"
+        ) from exc
 
 
 def explain_refusal(exc: OSError, uid: int, sysctls: Path = Path("/proc/sys")) -> str:
@@ -162,6 +176,10 @@ def _furnish(inside: int, own: Sequence[str]) -> None:
             "programs will fail",
             file=sys.stderr,
         )
+    if os.geteuid() == 0:
+        for tree in KERNEL_TREES:
+            if bound[tree]:
+                _restrict_tree(tree, inside)
     with _opened(inside, "/tmp") as place:  # noqa: S108 - the image's
         if place is not None:
             flags = linux.MS_NOSUID | linux.MS_NODEV
@@ -189,6 +207,18 @@ def _bind(path: str, inside: int, *, flags: int = 0) -> bool:
             if bound is not None:
                 _restrict(bound, flags)
     return True
+
+
+def _restrict_tree(tree: str, inside: int) -> None:
+    """Make a bound tree read only, with everything that is mounted in it.
+
+    The kernel has one call for that from version 5.12 only.
+    """
+    root = os.readlink(_by_fd(inside))  # noqa: PTH115
+    for target in linux.mount_points(root + tree):
+        with _opened(inside, target.removeprefix(root)) as place:
+            if place is not None:  # else it is under another mount, and out of reach for all
+                _restrict(place, linux.MS_RDONLY)
 
 
 @contextmanager

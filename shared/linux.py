@@ -6,6 +6,8 @@ runs, so it may be made from a thread.
 
 import ctypes
 import os
+import re
+import struct
 from typing import Final
 
 MS_RDONLY: Final = 0x1
@@ -24,7 +26,14 @@ UMOUNT_NOFOLLOW: Final = 0x8
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWUSER: Final = 0x10000000
 
+_PR_CAPBSET_READ: Final = 23
+_PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+_CAPABILITY_VERSION_3: Final = 0x20080522
+
+_ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,14 +59,49 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
+def mount_points(directory: str) -> list[str]:
+    """Every mount point at or below `directory` (a path without symbolic links), oldest first."""
+    with open("/proc/self/mountinfo", "rb") as lines:  # noqa: PTH123
+        found = [unescaped(line.split(b" ")[4]) for line in lines]
+    return [point for point in found if f"{point}/".startswith(f"{directory}/")]
+
+
+def unescaped(field: bytes) -> str:
+    """A field of mountinfo, in which blanks and backslashes are octal numbers."""
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field))
+
+
 def pivot_root(new_root: str, put_old: str) -> None:
     _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), new_root)
 
 
 def set_no_new_privileges() -> None:
     """From now on no exec of this process or its children gains privileges: no setuid."""
-    zero = ctypes.c_ulong(0)
-    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero), "prctl")
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def drop_capabilities() -> None:
+    """Give up every capability for good: no exec gives one back, not even to root.
+
+    Of the calling thread, as the kernel has it; meant for a process that has one only.
+    """
+    number = 0
+    while (there := _libc.prctl(_PR_CAPBSET_READ, *_words(number))) >= 0:  # as far as it knows any
+        if there:
+            _prctl(_PR_CAPBSET_DROP, number)
+        number += 1
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    none = bytes(2 * 3 * 4)  # effective, permitted and inheritable, in two halves
+    _check(_libc.capset(header, none), "capset")
+
+
+def _prctl(option: int, *arguments: int) -> None:
+    _check(_libc.prctl(option, *_words(*arguments)), "prctl")
+
+
+def _words(*arguments: int) -> tuple[ctypes.c_ulong, ...]:
+    return tuple(map(ctypes.c_ulong, (*arguments, 0, 0, 0, 0)[:4]))
 
 
 def _check(result: int, subject: str) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import fcntl
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from aiohttp import web
 
+from services.node_agent.connections import Connections, room_per_user
 from services.node_agent.holds import Holds
 from services.node_agent.jobs import Jobs
 from services.node_agent.local_api import LocalApi, socket_path
@@ -66,7 +68,12 @@ class NodeAgent:
             stage_timeout=self._settings.agent.stage_timeout,
         )
         await jobs.adopt()
-        local = LocalApi(self._socket_path, jobs, lambda: self._status(jobs, holds, mounter))
+        local = LocalApi(
+            self._socket_path,
+            jobs,
+            lambda: self._status(jobs, holds, mounter),
+            Connections(room_per_user(), free=frozenset({0, os.geteuid()})),
+        )
         await local.start()
         self._local = local
         log.info("serving", socket=str(self._socket_path))

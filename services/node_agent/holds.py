@@ -7,13 +7,13 @@ a hold that comes while an unmount is under way gets a fresh mount after it.
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final
 
 from services.node_agent.mounter import How
 from services.node_agent.staging import Stager
+from services.node_agent.threads import DaemonThreads
 from shared.api import MountView
 from shared.deadline import Deadline
 from shared.events import NodeImage
@@ -23,15 +23,15 @@ from shared.models import ImageId
 log = get_logger(__name__)
 
 _THREADS: Final = 8
-T = TypeVar("T")
 
 
 @dataclass(eq=False, slots=True)
 class _Entry:
     """One image on this node. `how` is set exactly while holders may use the mount."""
 
-    image: NodeImage | None
     how: How | None = None
+    size: int | None = None
+    """Of the image's file, once a request has been checked against it."""
     seconds: float = 0.0
     holders: set[Hashable] = field(default_factory=set)
     work: asyncio.Task[None] | None = None
@@ -44,7 +44,7 @@ class Holds:
         self._stager = stager
         self._entries: dict[ImageId, _Entry] = {}
         # A dead file system hangs these threads, and not those that the rest of us needs.
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="mount")
+        self._threads = DaemonThreads(_THREADS, "mount")
 
     @property
     def views(self) -> tuple[MountView, ...]:
@@ -56,8 +56,8 @@ class Holds:
 
     async def adopt(self, wanted: frozenset[ImageId]) -> frozenset[ImageId]:
         """Take over what an earlier agent mounted, as far as it is wanted. Before all else."""
-        found = await self._in_thread(self._stager.adopt, wanted)
-        self._entries = {image_id: _Entry(None, how) for image_id, how in found.items()}
+        found = await self._threads.run(self._stager.adopt, wanted)
+        self._entries = {image_id: _Entry(how) for image_id, how in found.items()}
         return frozenset(found)
 
     def hold_adopted(self, image_id: ImageId, holder: Hashable) -> None:
@@ -65,19 +65,24 @@ class Holds:
 
     async def acquire(self, image: NodeImage, holder: Hashable, deadline: Deadline) -> MountView:
         """Have the image mounted until `holder` releases it."""
-        entry = self._entries.setdefault(image.image_id, _Entry(image))
-        entry.image = image
+        async with deadline.bound(f"examining image {image.image_id}"):
+            await self._examine(image)
+        entry = self._entries.setdefault(image.image_id, _Entry())
+        entry.size = image.size
         claim = object()  # of this request alone: another one of the same holder may give up
         entry.holders.add(claim)
         try:
             async with deadline.bound(f"mounting image {image.image_id}"):
+                # Also if it is mounted: the worker looks whether it still works.
+                await asyncio.shield(self._settle(image.image_id, entry))
                 while entry.how is None:
                     await asyncio.shield(self._settle(image.image_id, entry))
             entry.holders.add(holder)
             return self._view(image.image_id, entry)
         finally:
             entry.holders.discard(claim)
-            self._settle(image.image_id, entry)
+            if not entry.holders:
+                self._settle(image.image_id, entry)
 
     async def release(
         self, image_ids: Iterable[ImageId], holder: Hashable, deadline: Deadline
@@ -98,7 +103,12 @@ class Holds:
         works = [entry.work for entry in self._entries.values() if entry.work is not None]
         if works:
             await asyncio.wait(works, timeout=deadline.remaining())
-        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _examine(self, image: NodeImage) -> None:
+        """Each request by itself: what one user gets wrong is not to fail the others'."""
+        entry = self._entries.get(image.image_id)
+        if entry is None or entry.size != image.size:
+            await self._threads.run(self._stager.examine, image)
 
     def _view(self, image_id: ImageId, entry: _Entry) -> MountView:
         return MountView(
@@ -116,12 +126,13 @@ class Holds:
 
     async def _work(self, image_id: ImageId, entry: _Entry) -> None:
         try:
+            if entry.holders and entry.how is not None:
+                await self._look_after(image_id, entry)
             while bool(entry.holders) != (entry.how is not None):
                 if entry.holders:
-                    await self._mount(entry)
+                    await self._mount(image_id, entry)
                 else:
-                    entry.how = None  # from now on nobody is given this mount
-                    await self._in_thread(self._stager.unstage, image_id)
+                    await self._unmount(image_id, entry)
                     log.info("image_unmounted", image=image_id)
         except BaseException:
             # All that waited fail together; whoever comes later starts afresh.
@@ -131,16 +142,21 @@ class Holds:
             if not entry.holders and self._entries.get(image_id) is entry:
                 del self._entries[image_id]
 
-    async def _mount(self, entry: _Entry) -> None:
-        assert entry.image is not None
+    async def _look_after(self, image_id: ImageId, entry: _Entry) -> None:
+        if not await self._threads.run(self._stager.is_alive, image_id):
+            log.warning("mount_found_dead", image=image_id)
+            await self._unmount(image_id, entry)
+
+    async def _mount(self, image_id: ImageId, entry: _Entry) -> None:
         started = time.monotonic()
-        await self._in_thread(self._stager.stage, entry.image)
+        await self._threads.run(self._stager.stage, image_id)
         entry.how = self._stager.how
         entry.seconds = time.monotonic() - started
-        log.info("image_mounted", image=entry.image.image_id, seconds=entry.seconds, how=entry.how)
+        log.info("image_mounted", image=image_id, seconds=entry.seconds, how=entry.how)
 
-    async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+    async def _unmount(self, image_id: ImageId, entry: _Entry) -> None:
+        entry.how = None  # from now on nobody is given this mount
+        await self._threads.run(self._stager.unstage, image_id)
 
 
 def _note_failure(work: asyncio.Task[None]) -> None:

@@ -7,6 +7,8 @@ event, by its prolog and by each of its ranks. All of them meet here.
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -78,6 +80,15 @@ class Jobs:
     def view(self) -> dict[str, tuple[ImageId, ...]]:
         return {job.job_id: tuple(sorted(job.held)) for job in self._jobs.values()}
 
+    @property
+    def announced(self) -> tuple[JobId, ...]:
+        """The scheduler's, which it ends; the longest here first."""
+        return tuple(
+            job.job_id
+            for job in self._jobs.values()
+            if job.owner is SITE and job.announced_at is not None
+        )
+
     async def adopt(self) -> None:
         """Continue where an earlier agent stopped, or was stopped."""
         records = []
@@ -125,9 +136,11 @@ class Jobs:
             return None
         deadline = Deadline.after(self._stage_timeout)
         job = self._open(event.job_id, SITE, announced_at=event.time)
-        results = await asyncio.gather(
-            *(self._hold(job, image, deadline) for image in event.images), return_exceptions=True
-        )
+        async with self._kept(job):
+            results = await asyncio.gather(
+                *(self._hold(job, image, SITE, deadline) for image in event.images),
+                return_exceptions=True,
+            )
         failures = [result for result in results if isinstance(result, BaseException)]
         for failure in failures:
             if not isinstance(failure, JobEndedError):
@@ -154,7 +167,7 @@ class Jobs:
         """
         image = NodeImage(image_id=request.image_id, sha256=request.sha256, size=request.size)
         job = self._open(request.job_id, uid, caller=caller)
-        return await self._hold(job, image, Deadline.after(request.wait))
+        return await self._hold(job, image, uid, Deadline.after(request.wait))
 
     async def release(self, job_id: JobId, uid: int | None) -> None:
         """End a job. Safe to repeat."""
@@ -189,14 +202,16 @@ class Jobs:
                 f"job {job_id} is there already and does not end with your process: choose "
                 "another id"
             )
-        elif uid is SITE:
-            job.owner = SITE  # whoever took the scheduler's id for himself has no say any more
+        elif uid is SITE and job.owner is not SITE:
+            # Whoever took the scheduler's id for himself has no say any more: what he holds stays
+            # until the job ends, for it may be in use by a rank that came before the scheduler.
+            job.owner = SITE
+            self._untie(job)
         elif job.owner not in (SITE, uid):
             raise ForbiddenError(f"job {job_id} belongs to somebody else: choose another id")
         if announced_at is not None:
             job.announced_at = max(announced_at, job.announced_at or announced_at)
-            job.caller = None  # the scheduler's: it ends when the scheduler says so
-            self._unwatch(job)
+            self._untie(job)  # the scheduler's: it ends when the scheduler says so
         return job
 
     def _watch(self, job: _Job) -> None:
@@ -204,6 +219,10 @@ class Jobs:
             watch = asyncio.create_task(self._end_with(job, job.caller), name=f"watch-{job.job_id}")
             self._watches[job] = watch
             watch.add_done_callback(lambda _: self._watches.pop(job, None))
+
+    def _untie(self, job: _Job) -> None:
+        job.caller = None
+        self._unwatch(job)
 
     def _unwatch(self, job: _Job) -> None:
         watch = self._watches.get(job)
@@ -218,26 +237,47 @@ class Jobs:
         except DrayError as exc:
             log.warning("job_not_released", job=job.job_id, code=exc.code, error=exc.message)
 
-    async def _hold(self, job: _Job, image: NodeImage, deadline: Deadline) -> MountView:
+    async def _hold(
+        self, job: _Job, image: NodeImage, uid: int | None, deadline: Deadline
+    ) -> MountView:
         _require_running(job)
-        job.waiting += 1
-        try:
-            if image.image_id not in job.wanted and len(job.wanted) >= MAX_IMAGES_PER_JOB:
+        async with self._kept(job):
+            # The site's events are bounded, and users must not use up its room.
+            full = uid is not SITE and len(job.wanted) >= MAX_IMAGES_PER_JOB
+            if full and image.image_id not in job.wanted:
                 raise InvalidInputError(
                     f"job {job.job_id} asks for more than {MAX_IMAGES_PER_JOB} images on one node"
                 )
-            job.wanted.add(image.image_id)
-            await self._save(job)
-            view = await self._holds.acquire(image, job, deadline)
+            await self._want(job, image.image_id)
+            try:
+                view = await self._holds.acquire(image, job, deadline)
+            except BaseException:
+                if image.image_id not in job.held:
+                    job.wanted.discard(image.image_id)
+                raise
             job.held.add(image.image_id)
+            if not job.ended:
+                # Once more: another request for it may have failed meanwhile.
+                await self._want(job, image.image_id)
             if job.ended:
                 await self._holds.release([image.image_id], job, deadline)
             _require_running(job)
             return view
+
+    @asynccontextmanager
+    async def _kept(self, job: _Job) -> AsyncIterator[None]:
+        """While a request is under way the job stays, even if it holds nothing yet."""
+        job.waiting += 1
+        try:
+            yield
         finally:
             job.waiting -= 1
             if not job.waiting and not job.held and not job.ended:
                 await self._close(job)  # nothing came of it
+
+    async def _want(self, job: _Job, image_id: ImageId) -> None:
+        job.wanted.add(image_id)
+        await self._save(job)
 
     async def _save(self, job: _Job) -> None:
         record = job.record()

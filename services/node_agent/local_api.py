@@ -4,17 +4,19 @@ It needs no bus. The kernel tells who calls (SO_PEERCRED); everybody may have im
 a job is released by whoever made it, by root or by the agent's own user.
 """
 
+import asyncio
 import os
 import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from pydantic import TypeAdapter, ValidationError
 
 from services.node_agent.callers import identify
+from services.node_agent.connections import Connections, peer
 from services.node_agent.jobs import SITE, Jobs
 from shared.api import AgentStatus, MountRequest
 from shared.errors import ConfigError, InvalidInputError
@@ -24,7 +26,7 @@ from shared.models import JobId
 MAX_PATH_BYTES: Final = 107
 _MAX_BODY: Final = 16 << 10
 _STOP_SECONDS: Final = 2.0
-_CREDENTIALS: Final = struct.Struct("3i")
+_BACKLOG: Final = 512
 _JOB_ID: Final[TypeAdapter[str]] = TypeAdapter(JobId)
 
 
@@ -42,12 +44,19 @@ def socket_path(agent_dir: Path) -> Path:
 class LocalApi:
     """HTTP on a UNIX socket."""
 
-    def __init__(self, path: Path, jobs: Jobs, status: Callable[[], AgentStatus]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        jobs: Jobs,
+        status: Callable[[], AgentStatus],
+        connections: Connections,
+    ) -> None:
         self._path = path
         self._jobs = jobs
         self._status = status
         app = web.Application(
-            middlewares=[error_middleware(timeout=None)], client_max_size=_MAX_BODY
+            middlewares=[_only_request, error_middleware(timeout=None), self._complete],
+            client_max_size=_MAX_BODY,
         )
         app.add_routes(
             [
@@ -57,11 +66,16 @@ class LocalApi:
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_SECONDS)
+        self._connections = connections
+        self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         await self._runner.setup()
+        assert self._runner.server is not None
         try:
-            await web.UnixSite(self._runner, str(self._path)).start()
+            self._server = await asyncio.get_running_loop().create_unix_server(
+                self._connections.guarded(self._runner.server), self._path, backlog=_BACKLOG
+            )
             self._path.chmod(0o666)
         except OSError as exc:
             await self._runner.cleanup()
@@ -70,7 +84,15 @@ class LocalApi:
     async def stop(self) -> None:
         # A socket that nobody answers would stand in the way of a living agent's.
         self._path.unlink(missing_ok=True)
+        if self._server is not None:
+            self._server.close()
         await self._runner.cleanup()
+
+    @web.middleware
+    async def _complete(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        await request.read()
+        self._connections.arrived(request.transport)
+        return await handler(request)
 
     async def _mount(self, request: web.Request) -> web.Response:
         wanted = await read_body(request, MountRequest)
@@ -93,9 +115,16 @@ class LocalApi:
 
 def _peer(request: web.Request) -> tuple[int, int | None]:
     """Process and user id at the other end; SITE as the user who may do everything here."""
-    peer: socket.socket | None = request.get_extra_info("socket")
-    if peer is None:  # it has hung up already
+    connection: socket.socket | None = request.get_extra_info("socket")
+    if connection is None:  # it has hung up already
         raise InvalidInputError("the caller is gone")
-    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _ = _CREDENTIALS.unpack(raw)
-    return int(pid), SITE if uid in (0, os.geteuid()) else int(uid)
+    pid, uid = peer(connection)
+    return pid, SITE if uid in (0, os.geteuid()) else uid
+
+
+@web.middleware
+async def _only_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """One request for each connection: none is kept open to wait for another."""
+    response = await handler(request)
+    response.force_close()
+    return response

@@ -1,12 +1,12 @@
 """What is mounted, as the kernel tells it."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from shared import linux
+
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
-_ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,5 @@ def _parse(line: bytes) -> Mount:
     # 36 35 98:0 /root /target ro,noatime optional… - squashfs /dev/loop0 ro
     before, _, after = line.partition(b" - ")
     fstype, source = after.split(b" ")[:2]
-    return Mount(Path(_text(before.split(b" ")[4])), _text(fstype), _text(source))
-
-
-def _text(field: bytes) -> str:
-    raw = _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field)
-    return raw.decode("utf-8", "surrogateescape")
+    target = linux.unescaped(before.split(b" ")[4])
+    return Mount(Path(target), linux.unescaped(fstype), linux.unescaped(source))

@@ -1,5 +1,6 @@
 """From an image's id to a directory with its files in it."""
 
+import errno
 import os
 import struct
 from pathlib import Path
@@ -21,6 +22,7 @@ log = get_logger(__name__)
 
 # Of the superblock: magic, compressor, version, bytes used.
 _SUPERBLOCK: Final = struct.Struct("<I16xH6xHH8xQ")
+_DEAD: Final = frozenset({errno.ENOTCONN, errno.ECONNABORTED, errno.ENOENT})
 
 
 class Stager:
@@ -36,14 +38,13 @@ class Stager:
     def path(self, image_id: ImageId) -> Path:
         return self._directory / image_id
 
-    def stage(self, image: NodeImage) -> None:
-        file = self._image_dir / f"{image.image_id}.squashfs"
-        self._examine(file, image)
-        target = self.path(image.image_id)
+    def stage(self, image_id: ImageId) -> None:
+        """Mount an image that was examined, in place of whatever stands there."""
+        target = self.path(image_id)
         clear(target)
         target.mkdir()
         try:
-            self._mounter.mount(file, target)
+            self._mounter.mount(self._file(image_id), target)
         except BaseException:
             clear(target)
             raise
@@ -53,8 +54,14 @@ class Stager:
 
     def adopt(self, wanted: frozenset[ImageId]) -> dict[ImageId, How]:
         """What an earlier agent left and somebody still wants; the rest is taken away."""
-        found = mounted_images(self._directory)
-        kept = {image_id: how for image_id, how in found.items() if image_id in wanted}
+        kept: dict[ImageId, How] = {}
+        for image_id, how in mounted_images(self._directory).items():
+            if image_id not in wanted:
+                continue
+            if self.is_alive(image_id):
+                kept[image_id] = how
+            elif self._revive(image_id):
+                kept[image_id] = self.how
         for path in self._directory.iterdir():
             if path.name in kept:
                 continue
@@ -66,7 +73,27 @@ class Stager:
                 log.info("leftover_removed", path=str(path))
         return kept
 
-    def _examine(self, file: Path, image: NodeImage) -> None:
+    def _revive(self, image_id: ImageId) -> bool:
+        """Mount again, at the same place, what died while there was no agent."""
+        try:
+            self.stage(image_id)
+        except (DrayError, OSError) as exc:
+            log.warning("mount_stays_dead", image=image_id, error=str(exc))
+            return False
+        log.info("mount_revived", image=image_id)
+        return True
+
+    def is_alive(self, image_id: ImageId) -> bool:
+        """False if the process behind a mount, or the whole directory, is gone."""
+        try:
+            self.path(image_id).stat()
+        except OSError as exc:
+            return exc.errno not in _DEAD
+        return True
+
+    def examine(self, image: NodeImage) -> None:
+        """Whether the image is here, is what the request says, and can be read."""
+        file = self._file(image.image_id)
         try:
             with file.open("rb") as stream:
                 size = os.fstat(stream.fileno()).st_size
@@ -85,6 +112,9 @@ class Stager:
                 "replaced; pull the image again"
             )
         self._examine_superblock(file, head, size)
+
+    def _file(self, image_id: ImageId) -> Path:
+        return self._image_dir / f"{image_id}.squashfs"
 
     def _examine_superblock(self, file: Path, head: bytes, size: int) -> None:
         if len(head) < _SUPERBLOCK.size:

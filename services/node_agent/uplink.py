@@ -33,6 +33,8 @@ _FIRST_TRY_SECONDS: Final = 5.0
 _TRY_SECONDS: Final = 15.0
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
+_LOOK_SECONDS: Final = 1.0
+_MAX_JOBS: Final = 1024
 
 
 class Uplink:
@@ -49,6 +51,7 @@ class Uplink:
         self._node = settings.agent.node
         self._consumer: Consumer | None = None
         self._task: asyncio.Task[None] | None = None
+        self._was_connected = True
 
     async def start(self, deadline: Deadline) -> None:
         """Connect now if the bus is there, or else as soon as it is."""
@@ -68,7 +71,10 @@ class Uplink:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, _LONGEST_PAUSE)
             connected = await self._try(Deadline.after(_TRY_SECONDS))
-        await repeat("heartbeat", self._settings.agent.heartbeat, self._beat)
+        await asyncio.gather(
+            repeat("heartbeat", self._settings.agent.heartbeat, self._beat),
+            repeat("reconnection", _LOOK_SECONDS, self._beat_when_back),
+        )
 
     async def _try(self, deadline: Deadline) -> bool:
         try:
@@ -113,6 +119,13 @@ class Uplink:
                 )
             )
 
+    async def _beat_when_back(self) -> None:
+        """What was sent to a node without a connection may be lost: have it told again soon."""
+        connected = self._bus.connected
+        if connected and not self._was_connected:
+            await self._beat()
+        self._was_connected = connected
+
     async def _beat(self) -> None:
         await self._publish(
             NodeHeartbeat(
@@ -123,6 +136,7 @@ class Uplink:
                 mounter=self._mounter.how,
                 codecs=tuple(sorted(self._mounter.codecs)),
                 mounts=len(self._holds.views),
+                jobs=self._jobs.announced[:_MAX_JOBS],
             )
         )
 

@@ -162,3 +162,46 @@ def test_entering_loads_no_heavy_package() -> None:
         ["python3", "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"pydantic", "aiohttp", "asyncio", "typer", "rich"} & set(loaded)
+
+
+def test_no_capability_is_left(caller: Caller, image: Path) -> None:
+    status = caller.run(image, "cat", "/proc/self/status").stdout.splitlines()
+    sets = dict(line.split(":\t") for line in status if line.startswith("Cap"))
+    assert {name: int(value, 16) for name, value in sets.items()} == dict.fromkeys(
+        ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), 0
+    )
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not is_root(), reason="others may not write there anyhow")
+def test_root_inside_cannot_change_the_kernel_s_settings(image: Path) -> None:
+    # Opened only, and nothing written.
+    script = (
+        "for file in /proc/sys/kernel/domainname /proc/sysrq-trigger /sys/kernel/profiling; do "
+        '[ -e "$file" ] && ( : >> "$file" ); done; echo done'
+    )
+    done = Caller("root", {}).run(image, "sh", "-c", script)
+    assert done.stdout == "done\n"
+    assert done.stderr.count("Read-only file system") == sum(
+        Path(path).exists()
+        for path in ("/proc/sys/kernel/domainname", "/proc/sysrq-trigger", "/sys/kernel/profiling")
+    )
+    mounts = Caller("root", {}).run(image, "cat", "/proc/self/mountinfo").stdout.splitlines()
+    kernel = [line.split() for line in mounts if line.split()[4].startswith(("/proc", "/sys"))]
+    assert {"/proc", "/sys"} <= {fields[4] for fields in kernel}
+    assert [fields[4] for fields in kernel if "ro" not in fields[5].split(",")] == []
+
+
+DROPPED = """
+import os, sys
+from cli import enter
+enter.make_namespaces()
+enter._give_up_privileges()
+mount = "from shared import linux; linux.mount('none', '/srv', 'tmpfs')"
+os.execv(sys.executable, [sys.executable, "-c", mount])
+"""
+
+
+def test_a_command_cannot_mount(caller: Caller) -> None:
+    done = caller.run(Path("/"), code=DROPPED)
+    assert "PermissionError: [Errno 1]" in done.stderr

@@ -1,7 +1,10 @@
 """The agent on this machine's kernel: requests, events and real mounts."""
 
 import asyncio
+import contextlib
+import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -222,3 +225,98 @@ def test_a_socket_path_that_linux_cannot_take_names_the_setting(place: Place) ->
     )
     with pytest.raises(ConfigError, match=r"agent\.run_dir.*107"):
         build(settings, connect_bus(settings, "test"))
+
+
+async def test_a_held_job_is_in_the_heartbeat_until_it_is_released(place: Place) -> None:
+    settings = Settings.model_validate(
+        {**place.document("unpack"), "agent": {**place.document("unpack")["agent"], "heartbeat": 1}}
+    )
+    bus = connect_bus(settings, "test")
+    events = await collect(bus)
+    image = place.image("a")
+    soon = Deadline.after(PATIENCE)
+
+    def last_jobs() -> tuple[str, ...] | None:
+        beats = [event for event in events if isinstance(event, NodeHeartbeat)]
+        return beats[-1].jobs if beats else None
+
+    async with running(settings, bus):
+        assert (await ask(place, "POST", "/v1/mounts", image.request("local")))[0] == 200
+        await bus.publish(allocation("77", image), soon)
+        await eventually(lambda: last_jobs() == ("77",), within=PATIENCE)
+        await bus.publish(JobReleased(correlation_id="77", node="n1", job_id="77"), soon)
+        await eventually(lambda: last_jobs() == (), within=PATIENCE)
+        assert (await ask(place, "GET", "/v1/status"))[1]["jobs"] == {"local": [image.image_id]}
+        await ask(place, "DELETE", "/v1/jobs/local")
+
+
+async def test_a_reconnected_agent_is_heard_at_once(place: Place, tmp_path: Path) -> None:
+    need_rabbitmq()
+    broker = RabbitNode(tmp_path / "rabbitmq")
+    document = place.document("unpack")
+    document["agent"] |= {"heartbeat": 300}
+    settings = Settings.model_validate({**document, "bus": {"url": broker.url}})
+    gateway = connect_bus(settings, "gateway")
+    try:
+        await asyncio.to_thread(broker.start)
+        events = await collect(gateway)
+        async with running(settings, connect_bus(settings, "agent")) as agent:
+            await eventually(
+                lambda: any(isinstance(e, NodeHeartbeat) for e in events), within=PATIENCE
+            )
+            await asyncio.to_thread(broker.kill)
+
+            async def connected() -> bool:
+                return (await agent.checks())["bus"] is None
+
+            async def disconnected() -> bool:
+                return not await connected()
+
+            await eventually(disconnected, within=PATIENCE)
+            events.clear()
+            await asyncio.to_thread(broker.start)
+            await eventually(
+                lambda: any(isinstance(e, NodeHeartbeat) for e in events), within=PATIENCE
+            )
+    finally:
+        await gateway.close()
+        await asyncio.to_thread(broker.discard)
+
+
+def kill_squashfuse(target: str) -> None:
+    """The process that serves this mount, as found by its command line."""
+    for directory in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (directory / "cmdline").read_bytes().split(b"\0")
+            if b"squashfuse" in words[0] and target.encode() in words:
+                os.kill(int(directory.name), signal.SIGKILL)
+
+
+def is_dead(target: str) -> bool:
+    try:
+        Path(target).stat()
+    except OSError as exc:
+        return exc.errno == errno.ENOTCONN
+    return False
+
+
+@pytest.mark.parametrize("mount", [param for param in real_mounts if "squashfuse" in param.values])
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_dead_squashfuse_mount_is_made_again_at_the_same_place(
+    place: Place, mount: str, restarted: bool
+) -> None:
+    settings = place.settings(mount)
+    image = place.image("a")
+    async with running(settings, connect_bus(settings, "test")):
+        _, view = await ask(place, "POST", "/v1/mounts", image.request("first"))
+        kill_squashfuse(view["path"])
+        await eventually(lambda: is_dead(view["path"]), within=PATIENCE)
+        if not restarted:
+            assert (await ask(place, "POST", "/v1/mounts", image.request("second")))[0] == 200
+            assert greeting(view) == "this is a\n"
+            await ask(place, "DELETE", "/v1/jobs/second")
+    async with running(settings, connect_bus(settings, "test")):
+        assert greeting(view) == "this is a\n"
+        assert (await ask(place, "GET", "/v1/status"))[1]["jobs"] == {"first": [image.image_id]}
+        await ask(place, "DELETE", "/v1/jobs/first")
+        assert place.standing() == []

@@ -1,20 +1,22 @@
 """Jobs under events that are doubled, late and out of order, and under strangers."""
 
 import asyncio
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from services.node_agent.callers import identify
 from services.node_agent.errors import (
     ForbiddenError,
     ImageNotPlacedError,
     JobEndedError,
     TooManyJobsError,
 )
-from services.node_agent.jobs import MAX_JOBS_PER_USER, SITE
+from services.node_agent.jobs import MAX_IMAGES_PER_JOB, MAX_JOBS_PER_USER, SITE
 from shared.api import MountRequest
-from shared.errors import InvalidInputError
+from shared.errors import DeadlineExceededError, InvalidInputError
 from shared.events import JobAllocated, JobReleased, NodeImage
 from tests.support.conditions import eventually
 
@@ -176,7 +178,7 @@ async def test_a_killed_agent_s_jobs_are_taken_over(node: Node, nodes: Callable[
     await node.jobs.mount(request(kept, "first"), 1000)
     await node.jobs.allocated(allocated(kept, lost))
     node.stager.unstage(lost.image_id)  # what a reboot or an administrator does
-    node.stager.stage(orphan)
+    node.stager.stage(orphan.image_id)
 
     again = nodes()
     await again.jobs.adopt()
@@ -189,3 +191,84 @@ async def test_a_killed_agent_s_jobs_are_taken_over(node: Node, nodes: Callable[
     await again.jobs.released(released(later(1)))
     assert again.standing() == set()
     assert again.mounter.mounted == []
+
+
+async def test_a_full_job_of_a_squatter_does_not_fail_the_scheduler_s(node: Node) -> None:
+    held = [node.image(f"held{n}") for n in range(MAX_IMAGES_PER_JOB)]
+    await asyncio.gather(*(node.jobs.mount(request(image), 1000) for image in held))
+    wanted = node.image("wanted")
+    with pytest.raises(InvalidInputError):
+        await node.jobs.mount(request(wanted), 1000)
+    assert await node.jobs.allocated(allocated(wanted)) is not None
+    assert wanted.image_id in node.jobs.view[JOB]
+    assert node.jobs.announced == (JOB,)
+
+
+async def test_images_that_failed_take_no_room_in_their_job(node: Node) -> None:
+    there = node.image("there")
+    await node.jobs.mount(request(there), 1000)
+    for n in range(MAX_IMAGES_PER_JOB):
+        missing = node.image(f"missing{n}")
+        node.file(missing.image_id).unlink()
+        with pytest.raises(ImageNotPlacedError):
+            await node.jobs.mount(request(missing), 1000)
+    assert node.jobs.view == {JOB: (there.image_id,)}
+    other = node.image("other")
+    await node.jobs.mount(request(other), 1000)
+    (record,) = await node.files.load()
+    assert set(record.images) == {there.image_id, other.image_id}
+
+
+async def test_an_image_of_which_one_request_failed_is_on_disk_for_the_other(node: Node) -> None:
+    kept, image = node.image("kept"), node.image("a")
+    await node.jobs.mount(request(kept), 1000)
+    node.mounter.gate.clear()
+    node.mounter.entered.clear()
+    patient = asyncio.create_task(node.jobs.mount(request(image), 1000))
+    await eventually(node.mounter.entered.is_set, within=PATIENCE)
+    with pytest.raises(DeadlineExceededError):
+        await node.jobs.mount(request(image, wait=0.1), 1000)
+    await asyncio.gather(node.jobs.mount(request(kept), 1000))  # writes the job's file
+    node.mounter.gate.set()
+    await patient
+    (record,) = await node.files.load()
+    assert set(record.images) == {kept.image_id, image.image_id}
+
+
+async def test_a_squatter_s_request_that_ends_at_the_same_time_ends_no_announced_job(
+    node: Node,
+) -> None:
+    squatted, wanted = node.image("squatted"), node.image("wanted")
+    node.mounter.gate.clear()
+    squatting = asyncio.create_task(node.jobs.mount(request(squatted), 1000))
+    await eventually(node.mounter.entered.is_set, within=PATIENCE)
+    allocating = asyncio.create_task(node.jobs.allocated(allocated(wanted)))
+    squatting.cancel()  # so it ends just after the scheduler's event has found the job
+    node.mounter.gate.set()
+    assert await allocating is not None
+    assert squatting.cancelled()
+    assert node.jobs.view == {JOB: (wanted.image_id,)}
+
+
+async def test_the_site_s_job_does_not_end_with_a_squatter_s_process(node: Node) -> None:
+    image = node.image("a")
+    with subprocess.Popen(["sleep", "600"]) as squatter:
+        await node.jobs.mount(request(image), 1000, identify(squatter.pid))
+        await node.jobs.mount(request(image), SITE)
+        squatter.kill()
+    (record,) = await node.files.load()
+    assert (record.owner, record.caller) == (SITE, None)
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("watch-")]
+    assert node.standing() == {image.image_id}
+    await node.jobs.release(JOB, SITE)
+
+
+async def test_only_the_scheduler_s_jobs_are_announced(node: Node) -> None:
+    image = node.image("a")
+    await node.jobs.mount(request(image, "mine"), 1000)
+    await node.jobs.mount(request(image, "prolog"), SITE)
+    assert list(node.jobs.announced) == []
+    await node.jobs.allocated(allocated(image))
+    assert list(node.jobs.announced) == [JOB]
+    await node.jobs.released(released(later(1)))
+    assert list(node.jobs.announced) == []

@@ -14,7 +14,7 @@ from .conftest import Node
 
 def test_a_good_image_is_mounted_under_its_id(node: Node) -> None:
     image = node.image("a")
-    node.stager.stage(image)
+    node.stager.stage(image.image_id)
     marker = node.stager.path(image.image_id) / "marker"
     assert marker.read_text() == f"{image.image_id}.squashfs"
 
@@ -23,7 +23,7 @@ def test_a_missing_image_names_directory_and_setting(node: Node) -> None:
     image = node.image("a")
     node.file(image.image_id).unlink()
     with pytest.raises(ImageNotPlacedError, match=r"systems\.local\.image_dir"):
-        node.stager.stage(image)
+        node.stager.examine(image)
     assert node.standing() == set()
 
 
@@ -31,7 +31,7 @@ def test_an_image_of_another_size_is_corrupt(node: Node) -> None:
     image = node.image("a")
     node.file(image.image_id).write_bytes(node.file(image.image_id).read_bytes()[:-1])
     with pytest.raises(ImageCorruptError, match="4095 bytes and should have 4096"):
-        node.stager.stage(image)
+        node.stager.examine(image)
 
 
 def test_a_superblock_that_promises_more_than_the_file_holds_is_corrupt(node: Node) -> None:
@@ -39,7 +39,7 @@ def test_a_superblock_that_promises_more_than_the_file_holds_is_corrupt(node: No
     short = image.model_copy(update={"size": 100})
     node.file(image.image_id).write_bytes(node.file(image.image_id).read_bytes()[:100])
     with pytest.raises(ImageCorruptError, match="holds 100 of 144 bytes"):
-        node.stager.stage(short)
+        node.stager.examine(short)
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n" * 20])
@@ -47,7 +47,7 @@ def test_what_is_no_squashfs_is_refused(node: Node, content: bytes) -> None:
     image = node.image("a").model_copy(update={"size": len(content)})
     node.file(image.image_id).write_bytes(content)
     with pytest.raises(ImageCorruptError, match="squashfs"):
-        node.stager.stage(image)
+        node.stager.examine(image)
 
 
 @pytest.mark.parametrize("codec", ["zstd", "xz"])
@@ -55,12 +55,12 @@ def test_a_codec_that_this_node_cannot_read_names_the_setting(node: Node, codec:
     image = node.image("a", codec)
     expected = rf"compressed with {codec}.* set systems\.local\.pack\.compression to gzip"
     with pytest.raises(ImageNotMountableError, match=expected):
-        node.stager.stage(image)
+        node.stager.examine(image)
     assert node.mounter.mounted == []
 
 
 def test_a_failed_mount_leaves_no_mount_point(node: Node) -> None:
     node.mounter.failure = MountFailedError("no")
     with pytest.raises(MountFailedError):
-        node.stager.stage(node.image("a"))
+        node.stager.stage(node.image("a").image_id)
     assert node.standing() == set()
