@@ -17,6 +17,7 @@ log = get_logger(__name__)
 
 FUSERMOUNTS: Final = ("fusermount3", "fusermount")
 _FUSERMOUNT_SECONDS: Final = 30.0
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def clear(target: Path) -> None:
@@ -29,16 +30,44 @@ def clear(target: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a tree, also one with directories that its owner may not write to."""
+    """Remove a tree, also one with directories that its owner may not write to.
+
+    Nothing is looked up by a path that somebody could lead elsewhere while we are at it.
+    """
     if not os.path.lexists(path):
         return
-    path.chmod(0o700)
-    for parent, names, _ in os.walk(path):
-        for name in names:
-            child = os.path.join(parent, name)  # noqa: PTH118 - no Path per file of an image
-            if stat.S_ISDIR(os.lstat(child).st_mode):
-                os.chmod(child, 0o700)  # noqa: PTH101
-    shutil.rmtree(path)
+    parent = os.open(path.parent, _DIRECTORY)
+    try:
+        _remove_directory(path.name, parent)
+    finally:
+        os.close(parent)
+
+
+def _remove_directory(name: str, parent: int) -> None:
+    directory = _open_directory(name, parent)
+    try:
+        with os.scandir(directory) as entries:
+            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for child, is_directory in found:
+            if is_directory:
+                _remove_directory(child, directory)
+            else:
+                os.unlink(child, dir_fd=directory)
+    finally:
+        os.close(directory)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _open_directory(name: str, parent: int) -> int:
+    """The directory of this name, and no symlink's target, made accessible to its owner."""
+    place = os.open(name, os.O_PATH | _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        if os.fstat(place).st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            # What is opened by path only can be changed through here, and nothing else with it.
+            os.chmod(f"/proc/self/fd/{place}", stat.S_IRWXU)  # noqa: PTH101
+        return os.open(".", _DIRECTORY, dir_fd=place)
+    finally:
+        os.close(place)
 
 
 def _unmount(target: Path) -> None:

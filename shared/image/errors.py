@@ -17,6 +17,13 @@ class ImageUnsupportedError(InvalidInputError):
     status = 422
 
 
+class ImageTooLargeError(InvalidInputError):
+    """The image exceeds the limits that keep a hostile one from filling the memory."""
+
+    code = "image_too_large"
+    status = 413
+
+
 class PackCorruptError(DrayError):
     """A pack in the store is not what was written there."""
 

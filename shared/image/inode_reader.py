@@ -1,4 +1,4 @@
-"""Squashfs' metadata, read back: inodes, directory listings, xattrs, the small tables.
+"""Squashfs' metadata, read back: inodes, directory listings, the small tables.
 
 An image may be damaged or hostile: every position is checked before it is followed.
 """
@@ -6,15 +6,15 @@ An image may be damaged or hostile: every position is checked before it is follo
 import struct
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO, Final
 
 from shared.image import kinds
 from shared.image.codecs import BlockCodec
 from shared.image.errors import ImageCorruptError
-from shared.image.kinds import METADATA_BLOCK, RAW_METADATA, XATTR_PREFIXES
-from shared.image.superblock import ABSENT, Superblock
+from shared.image.kinds import METADATA_BLOCK, RAW_METADATA
+from shared.image.superblock import Superblock
 
 _COMMON = struct.Struct("<HHHHII")
 _FILE = struct.Struct("<IIII")
@@ -23,8 +23,7 @@ _DIRECTORY = struct.Struct("<IIHHI")
 _EXTENDED_DIRECTORY = struct.Struct("<IIIIHHI")
 _HEADER = struct.Struct("<IIi")
 _ENTRY = struct.Struct("<HhHH")
-_MAX_TARGET: Final = 65536
-_MAX_XATTR_VALUE: Final = 65536
+_MAX_TARGET: Final = 4095
 _CACHED_BLOCKS: Final = 256
 
 
@@ -32,6 +31,8 @@ _CACHED_BLOCKS: Final = 256
 class Inode:
     """One inode, with the details that its kind has."""
 
+    # Where it is in the inode table: two names of one reference are hard links.
+    reference: int
     kind: int
     mode: int
     uid: int
@@ -40,14 +41,16 @@ class Inode:
     number: int
     links: int = 1
     size: int = 0
-    xattrs: int = kinds.NO_XATTRS
     target: bytes = b""
     device: int = 0
-    # Of a file: where its blocks start and their sizes. Of a directory: its listing's reference.
+    # Of a file: where its first block is, and its offset in its fragment. Of a directory: where
+    # its listing is.
     start: int = 0
     offset: int = 0
-    blocks: "array[int]" = field(default_factory=lambda: array("I"))
     fragment: int = kinds.NO_FRAGMENT
+    # The place of a file's list of blocks, which may be as long as it likes, and its length.
+    blocks: tuple[int, int] = (0, 0)
+    block_count: int = 0
 
 
 class Metadata:
@@ -95,14 +98,21 @@ class Cursor:
 
     def __init__(self, metadata: Metadata, position: int, offset: int) -> None:
         self._metadata = metadata
+        self._position = position
         self._block, self._next = metadata.block(position)
         self._offset = offset
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """What a cursor is made with that is to go on from here."""
+        return self._position, self._offset
 
     def read(self, size: int) -> bytes:
         data = self._block[self._offset : self._offset + size]
         self._offset += size
         while len(data) < size:
-            self._block, self._next = self._metadata.block(self._next)
+            self._position = self._next
+            self._block, self._next = self._metadata.block(self._position)
             missing = size - len(data)
             data += self._block[:missing]
             self._offset = missing
@@ -120,6 +130,7 @@ def read_inode(metadata: Metadata, superblock: Superblock, reference: int) -> In
     kind, mode, uid, gid, mtime, number = cursor.unpack(_COMMON)
     extended = kind > kinds.EXTENDED
     inode = Inode(
+        reference=reference,
         kind=kind - kinds.EXTENDED if extended else kind,
         mode=mode,
         uid=_id(metadata, superblock, uid),
@@ -132,7 +143,7 @@ def read_inode(metadata: Metadata, superblock: Superblock, reference: int) -> In
     elif inode.kind == kinds.FILE:
         _read_file(cursor, inode, superblock, extended=extended)
     elif kinds.SYMLINK <= inode.kind <= kinds.SOCKET:
-        _read_other(cursor, inode, extended=extended)
+        _read_other(cursor, inode)
     else:
         raise ImageCorruptError(f"the image has an inode of unknown type {kind}")
     return inode
@@ -160,31 +171,16 @@ def read_listing(
             yield name, block << 16 | offset
 
 
-def read_xattrs(metadata: Metadata, superblock: Superblock, row: int) -> dict[bytes, bytes]:
-    if row == kinds.NO_XATTRS or superblock.xattr_table == ABSENT:
-        return {}
-    start, _ = struct.unpack("<QQ", metadata.raw(superblock.xattr_table, 16))
-    reference, count, _ = struct.unpack(
-        "<QII", metadata.lookup(superblock.xattr_table + 16, row, 16)
-    )
-    cursor = metadata.cursor(start + (reference >> 16), reference & 0xFFFF)
-    xattrs = {}
-    for _ in range(count):
-        prefix, length = struct.unpack("<HH", cursor.read(4))
-        outside, prefix = prefix & 0x100, prefix & 0xFF
-        if prefix >= len(XATTR_PREFIXES):
-            raise ImageCorruptError("the image has an extended attribute of unknown kind")
-        name = XATTR_PREFIXES[prefix] + cursor.read(length)
-        size = cursor.number()
-        source = cursor
-        if outside:  # the value is stored once elsewhere, and here is where
-            (place,) = struct.unpack("<Q", cursor.read(8))
-            source = metadata.cursor(start + (place >> 16), place & 0xFFFF)
-            size = source.number()
-        if size > _MAX_XATTR_VALUE:
-            raise ImageCorruptError("the image has an extended attribute that is too long")
-        xattrs[name] = source.read(size)
-    return xattrs
+def read_blocks(metadata: Metadata, inode: Inode) -> Iterator[int]:
+    """A file's blocks, as their sizes on disk; a size that lies is found out by the table's end."""
+    if not inode.block_count:
+        return
+    cursor = metadata.cursor(*inode.blocks)
+    left = inode.block_count
+    while left:
+        part = min(left, METADATA_BLOCK // 4)
+        yield from array("I", cursor.read(4 * part))
+        left -= part
 
 
 def _id(metadata: Metadata, superblock: Superblock, row: int) -> int:
@@ -195,7 +191,7 @@ def _id(metadata: Metadata, superblock: Superblock, row: int) -> int:
 
 def _read_directory(cursor: Cursor, inode: Inode, *, extended: bool) -> None:
     if extended:
-        inode.links, inode.size, inode.start, _, _, inode.offset, inode.xattrs = cursor.unpack(
+        inode.links, inode.size, inode.start, _, _, inode.offset, _ = cursor.unpack(
             _EXTENDED_DIRECTORY
         )
     else:
@@ -204,28 +200,23 @@ def _read_directory(cursor: Cursor, inode: Inode, *, extended: bool) -> None:
 
 def _read_file(cursor: Cursor, inode: Inode, superblock: Superblock, *, extended: bool) -> None:
     if extended:
-        inode.start, inode.size, _, inode.links, inode.fragment, inode.offset, inode.xattrs = (
-            cursor.unpack(_EXTENDED_FILE)
+        inode.start, inode.size, _, inode.links, inode.fragment, inode.offset, _ = cursor.unpack(
+            _EXTENDED_FILE
         )
     else:
         inode.start, inode.fragment, inode.offset, inode.size = cursor.unpack(_FILE)
-    count = inode.size // superblock.block_size
+    inode.block_count = inode.size // superblock.block_size
     if inode.fragment == kinds.NO_FRAGMENT and inode.size % superblock.block_size:
-        count += 1
-    # Each block takes four bytes of metadata; a size that lies is found out by their end.
-    for _ in range(0, count, METADATA_BLOCK):
-        part = min(METADATA_BLOCK, count - len(inode.blocks))
-        inode.blocks.frombytes(cursor.read(4 * part))
+        inode.block_count += 1
+    inode.blocks = cursor.place
 
 
-def _read_other(cursor: Cursor, inode: Inode, *, extended: bool) -> None:
+def _read_other(cursor: Cursor, inode: Inode) -> None:
     inode.links = cursor.number()
     if inode.kind == kinds.SYMLINK:
         inode.size = cursor.number()
-        if inode.size > _MAX_TARGET:
-            raise ImageCorruptError("the image has a symlink whose target is too long")
-        inode.target = cursor.read(inode.size)
+        inode.target = cursor.read(min(inode.size, _MAX_TARGET + 1))
+        if not 0 < inode.size <= _MAX_TARGET or b"\0" in inode.target:
+            raise ImageCorruptError("the image has a symlink whose target is no path")
     elif inode.kind in {kinds.BLOCK_DEVICE, kinds.CHARACTER_DEVICE}:
         inode.device = cursor.number()
-    if extended:
-        inode.xattrs = cursor.number()

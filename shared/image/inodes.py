@@ -4,6 +4,7 @@ import struct
 from array import array
 
 from shared.image import kinds
+from shared.image.budget import Budget, WatchedCodec
 from shared.image.codecs import BlockCodec
 from shared.image.directories import Listing, encode_listing
 from shared.image.errors import ImageUnsupportedError
@@ -30,8 +31,9 @@ _IMPLICIT_MODE = 0o755
 class InodeTables:
     """Builds both tables bottom up, so that a directory's entries refer to inodes that exist."""
 
-    def __init__(self, codec: BlockCodec) -> None:
-        self._inodes = MetadataWriter(codec)
+    def __init__(self, codec: BlockCodec, budget: Budget) -> None:
+        self._budget = budget
+        self._inodes = MetadataWriter(WatchedCodec(codec, budget))
         self._directories = MetadataWriter(codec)
         self.ids: dict[int, int] = {}
         self.xattr_sets: dict[Xattrs, int] = {}
@@ -45,7 +47,7 @@ class InodeTables:
 
     def build(self, root: Node) -> tuple[bytes, bytes]:
         """The inode table and the directory table of the tree below `root`."""
-        count = number_nodes(root)
+        count = number_nodes(root, self._budget)
         self.references = array("Q", bytes(8 * count))
         for directory, parent in directories_bottom_up(root):
             assert directory.children is not None

@@ -2,11 +2,15 @@
 
 import hashlib
 import struct
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from shared.image.budget import Budget, ImageLimits
 from shared.image.codecs import BlockCodec
 from shared.image.errors import ImageInvalidError
 from shared.image.kinds import ALIGNMENT, aligned
+from shared.image.pack import read_footer, read_index
 from shared.image.pack_index import PackIndex
 from shared.image.recipe import (
     ImageConfig,
@@ -22,6 +26,24 @@ from shared.image.tree import Layer, Tree
 from shared.models import ImageId
 
 _FRAGMENT = struct.Struct("<QII")
+_DEFAULT_LIMITS = ImageLimits()
+
+
+def read_indexes(
+    paths: Mapping[PackKey, Path],
+    *,
+    cancelled: threading.Event,
+    limits: ImageLimits = _DEFAULT_LIMITS,
+) -> dict[PackKey, PackIndex]:
+    """The indexes of an image's packs, each once, unless together they are too much. Blocks."""
+    budget = Budget(limits, cancelled)
+    budget.add_index_bytes(sum(read_footer(path).index_size for path in paths.values()))
+    found: dict[PackKey, PackIndex] = {}
+    for key, path in paths.items():
+        budget.check()
+        found[key] = read_index(path, key)
+        budget.add_nodes(len(found[key].names))
+    return found
 
 
 def plan_image(
@@ -32,16 +54,19 @@ def plan_image(
     config: ImageConfig,
     source: SourceDigests,
     codec: BlockCodec,
+    cancelled: threading.Event,
+    limits: ImageLimits = _DEFAULT_LIMITS,
 ) -> tuple[Recipe, bytes]:
     """The recipe of the image whose layers are `packs`, lowest first, and its tables.
 
-    Blocks until done, some microseconds per file: run it in a thread. The same packs always give
-    the same bytes.
+    Blocks until done, some microseconds per file: run it in a thread. Setting `cancelled` ends it
+    soon. The same packs always give the same bytes.
     """
+    budget = Budget(limits, cancelled)
     segments: dict[PackKey, Segment] = {}
     layers: dict[PackKey, Layer] = {}
     fragments = bytearray()
-    tree = Tree()
+    tree = Tree(budget)
     position = ALIGNMENT
     for key, index in packs:
         if (index.compression, index.block_size) != (options.compression, options.block_size):
@@ -64,6 +89,7 @@ def plan_image(
         codec=codec,
         compression=options.compression,
         block_size=options.block_size,
+        budget=budget,
     )
     recipe = Recipe(
         image_id=image_id,

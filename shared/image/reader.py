@@ -1,10 +1,9 @@
-"""Read a squashfs image without mounting it: list it, read files, extract it as anybody.
+"""Read a squashfs image without mounting it: list it, read its files.
 
-For machines where nothing can be mounted; slower than the kernel, and never more privileged than
-its caller.
+For machines where nothing can be mounted. An image may be damaged or hostile: memory stays flat,
+whatever it says of itself.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,25 +11,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from shared.errors import InvalidInputError
 from shared.image import kinds
+from shared.image.budget import MAX_DEPTH
 from shared.image.codecs import block_codec
 from shared.image.errors import ImageCorruptError, ImageUnsupportedError
-from shared.image.inode_reader import Inode, Metadata, read_inode, read_listing, read_xattrs
+from shared.image.inode_reader import Inode, Metadata, read_blocks, read_inode, read_listing
 from shared.image.kinds import BLOCK_SIZE_MASK, RAW_BLOCK
 from shared.image.superblock import SIZE, Superblock
 
 _CACHED_FRAGMENTS: Final = 8
-_MAX_EXTRACTED: Final = 1 << 40
-_SET_ID_BITS: Final = 0o6000
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A path below the root, b"" being the root itself, and what is there."""
+    """A name in a directory below the root, and what is there; the root has no name."""
 
-    path: bytes
+    # One object for all that is in a directory: paths may be long, and files many.
+    parent: bytes
+    name: bytes
     inode: Inode
+
+    @property
+    def path(self) -> bytes:
+        return self.parent + b"/" + self.name if self.parent else self.name
 
 
 class SquashImage:
@@ -60,46 +63,69 @@ class SquashImage:
 
     def walk(self) -> Iterator[Found]:
         """Everything, each directory before what is in it."""
-        root = read_inode(self._metadata, self.superblock, self.superblock.root)
-        pending = [Found(b"", root)]
-        # A hostile image may be a directory in itself; an honest one has no more of them.
-        directories = 0
-        while pending:
-            found = pending.pop()
-            yield found
-            if found.inode.kind != kinds.DIRECTORY:
+        root = Found(b"", b"", read_inode(self._metadata, self.superblock, self.superblock.root))
+        if root.inode.kind != kinds.DIRECTORY:
+            raise ImageCorruptError("the image's root is no directory")
+        yield root
+        seen = {root.inode.reference}
+        # Listings that are being read, from the root down: one of each level.
+        levels = [self._children(root)]
+        while levels:
+            found = next(levels[-1], None)
+            if found is None:
+                levels.pop()
                 continue
-            directories += 1
-            if directories > self.superblock.inodes:
-                raise ImageCorruptError("the image has a directory that contains itself")
-            pending += reversed(list(self._children(found)))
-
-    def xattrs(self, inode: Inode) -> dict[bytes, bytes]:
-        return read_xattrs(self._metadata, self.superblock, inode.xattrs)
+            yield found
+            if found.inode.kind == kinds.DIRECTORY:
+                # A hostile image may be a directory in itself, or show one at many places.
+                if found.inode.reference in seen:
+                    raise ImageCorruptError("the image has a directory at two places")
+                if len(levels) > MAX_DEPTH:
+                    message = f"the image has directories more than {MAX_DEPTH} deep in each other"
+                    raise ImageUnsupportedError(message)
+                seen.add(found.inode.reference)
+                levels.append(self._children(found))
 
     def content(self, inode: Inode) -> Iterator[bytes]:
         """A file's bytes, block by block; holes are given as zeros."""
-        block_size = self.superblock.block_size
-        position, left = inode.start, inode.size
-        for size in inode.blocks:
-            wanted = min(left, block_size)
-            block = self._read_block(position, size) if size else bytes(wanted)
-            if len(block) != wanted:
-                raise ImageCorruptError("the image has a data block of the wrong size")
+        position = 0
+        for offset, block in self.data(inode):
+            yield from self._zeros(offset - position)
             yield block
+            position = offset + len(block)
+        yield from self._zeros(inode.size - position)
+
+    def data(self, inode: Inode) -> Iterator[tuple[int, bytes]]:
+        """A file's blocks with their offsets, without its holes."""
+        block_size = self.superblock.block_size
+        position, offset = inode.start, 0
+        for size in read_blocks(self._metadata, inode):
+            wanted = min(inode.size - offset, block_size)
+            if size:
+                block = self._read_block(position, size)
+                if len(block) != wanted:
+                    raise ImageCorruptError("the image has a data block of the wrong size")
+                yield offset, block
             position += size & BLOCK_SIZE_MASK
-            left -= wanted
+            offset += wanted
+        left = inode.size - offset
         if left:
             tail = self._fragment(inode.fragment)[inode.offset : inode.offset + left]
             if len(tail) != left:
                 raise ImageCorruptError("the image has a fragment that is too short")
-            yield tail
+            yield offset, tail
+
+    def _zeros(self, count: int) -> Iterator[bytes]:
+        zeros = bytes(min(count, self.superblock.block_size))
+        while count:
+            yield zeros[:count]
+            count -= len(zeros[:count])
 
     def _children(self, directory: Found) -> Iterator[Found]:
-        prefix = directory.path + b"/" if directory.path else b""
+        path = directory.path
         listing = read_listing(self._metadata, self.superblock, directory.inode)
         for name, reference in listing:
-            yield Found(prefix + name, read_inode(self._metadata, self.superblock, reference))
+            yield Found(path, name, read_inode(self._metadata, self.superblock, reference))
 
     def _read_block(self, position: int, size: int) -> bytes:
         stored = size & BLOCK_SIZE_MASK
@@ -116,86 +142,3 @@ class SquashImage:
         row = self._metadata.lookup(self.superblock.fragment_table, number, 16)
         position = int.from_bytes(row[:8], "little")
         return self._read_block(position, int.from_bytes(row[8:12], "little"))
-
-
-def extract(path: Path, into: Path, *, max_bytes: int = _MAX_EXTRACTED) -> None:
-    """Unpack the image at `path` into `into`, which must not exist yet or be empty. Blocks.
-
-    Owners become the caller's; devices, sockets and extended attributes are left out; directories
-    stay accessible to their owner. Nothing outside of `into` is touched, whatever the image says.
-    After an error the caller removes what there is.
-    """
-    into.mkdir(parents=True, exist_ok=True)
-    if any(into.iterdir()):
-        message = f"{into} is not empty: an image needs a directory of its own"
-        raise InvalidInputError(message)
-    with SquashImage(path) as image:
-        try:
-            _Extraction(image, into, max_bytes).run()
-        except FileExistsError as exc:
-            raise ImageCorruptError("the image has two files of the same name") from exc
-
-
-class _Extraction:
-    """Every name is created new, never opened or replaced; symlinks are made when all else is."""
-
-    def __init__(self, image: SquashImage, root: Path, max_bytes: int) -> None:
-        self._image = image
-        self._root = root
-        self._left = max_bytes
-        self._names: dict[int, Path] = {}
-        self._symlinks: list[Found] = []
-        self._directories: list[Found] = []
-
-    def run(self) -> None:
-        for found in self._image.walk():
-            if found.inode.kind == kinds.SYMLINK:
-                self._symlinks.append(found)
-            elif found.inode.kind == kinds.DIRECTORY:
-                self._make_directory(found)
-            elif found.inode.kind in {kinds.FILE, kinds.FIFO}:
-                self._make_file(found)
-        for found in self._symlinks:
-            target = self._place(found)
-            target.symlink_to(os.fsdecode(found.inode.target))
-            os.utime(target, (found.inode.mtime,) * 2, follow_symlinks=False)
-        # Last, because what is made in a directory changes its time.
-        for found in reversed(self._directories):
-            target = self._place(found)
-            target.chmod(found.inode.mode & ~_SET_ID_BITS | 0o700)
-            os.utime(target, (found.inode.mtime,) * 2)
-
-    def _place(self, found: Found) -> Path:
-        return self._root / os.fsdecode(found.path)
-
-    def _make_directory(self, found: Found) -> None:
-        if found.path:
-            self._place(found).mkdir(0o700)
-        self._directories.append(found)
-
-    def _make_file(self, found: Found) -> None:
-        inode, target = found.inode, self._place(found)
-        first = self._names.get(inode.number)
-        if first is not None:
-            os.link(first, target, follow_symlinks=False)
-            return
-        if inode.links > 1:
-            self._names[inode.number] = target
-        if inode.kind == kinds.FIFO:
-            os.mkfifo(target, 0o600)
-        else:
-            self._write_file(inode, target)
-        target.chmod(inode.mode & ~_SET_ID_BITS | 0o400)
-        os.utime(target, (inode.mtime,) * 2)
-
-    def _write_file(self, inode: Inode, target: Path) -> None:
-        self._left -= inode.size
-        if self._left < 0:
-            raise ImageUnsupportedError("the image is larger than what may be extracted here")
-        with target.open("xb") as file:
-            for block in self._image.content(inode):
-                if block.strip(b"\0"):
-                    file.write(block)
-                else:
-                    file.seek(len(block), os.SEEK_CUR)
-            file.truncate(inode.size)

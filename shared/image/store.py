@@ -47,16 +47,20 @@ class PackStore:
 
         Others, in this process or elsewhere, wait until the holder is done or dead.
         """
-        if self.has_pack(key):
-            yield None
-            return
         lock_path = self.root / "locks" / f"{key}.lock"
         async with deadline.bound(f"waiting for another converter to make pack {key}"):
-            lock = await _acquire(lock_path)
+            there = await asyncio.to_thread(self.has_pack, key)
+            lock = None if there else await _acquire(lock_path)
+        if lock is None:
+            yield None
+            return
         try:
-            yield None if self.has_pack(key) else self.pack_path(key)
+            async with deadline.bound(f"looking for pack {key} in the store"):
+                there = await asyncio.to_thread(self.has_pack, key)
+            yield None if there else self.pack_path(key)
         finally:
-            _release(lock, lock_path)
+            # Released all the same when we are cancelled: a thread cannot be stopped.
+            await asyncio.shield(asyncio.to_thread(_release, lock, lock_path))
 
     def put_tables(self, blob: bytes) -> Sha256:
         """Publish an image's tables; returns their name. Blocks: run it in a thread."""
@@ -90,10 +94,23 @@ class PackStore:
 
 
 async def _acquire(path: Path) -> BinaryIO:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """The locked file. The store may be slow or hang: the event loop never waits for it."""
+    loop = asyncio.get_running_loop()
+
+    def give_back(attempt: "asyncio.Future[BinaryIO | None]") -> None:
+        lock = None if attempt.cancelled() or attempt.exception() else attempt.result()
+        if lock is not None:
+            loop.run_in_executor(None, _release, lock, path)
+
     pause = _FIRST_PAUSE
     while True:
-        lock = _try_lock(path, create=True)
+        attempt = asyncio.ensure_future(asyncio.to_thread(_try_lock, path, create=True))
+        try:
+            lock = await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            # The thread goes on, and nobody is left who would want what it gets.
+            attempt.add_done_callback(give_back)
+            raise
         if lock is not None:
             return lock
         await asyncio.sleep(pause)
@@ -102,6 +119,8 @@ async def _acquire(path: Path) -> BinaryIO:
 
 def _try_lock(path: Path, *, create: bool = False) -> BinaryIO | None:
     """The locked file, if nobody else holds it and it still has its name."""
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock = path.open("ab" if create else "rb")
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 import struct
 from dataclasses import dataclass
 
+from shared.image.budget import Budget
 from shared.image.codecs import BlockCodec
 from shared.image.errors import ImageUnsupportedError
 from shared.image.inodes import InodeTables
@@ -57,9 +58,10 @@ def build_tables(
     codec: BlockCodec,
     compression: Compression,
     block_size: int,
+    budget: Budget,
 ) -> ImageTables:
     """Tables that will stand at `position`; `fragments` are all packs' fragment entries."""
-    builder = InodeTables(codec)
+    builder = InodeTables(codec, budget)
     inodes, directories = builder.build(root)
     if builder.count >= 1 << 32 or len(fragments) >= 16 << 32:
         raise ImageUnsupportedError("the image has too many files for one squashfs")

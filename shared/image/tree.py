@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.image import kinds
-from shared.image.errors import ImageInvalidError
+from shared.image.budget import CHECK_EVERY, MAX_DEPTH, Budget
+from shared.image.errors import ImageInvalidError, ImageTooLargeError
 from shared.image.pack_index import PackIndex
 
 # As the kernel allows in one path walk, with room to spare.
@@ -50,18 +51,22 @@ Children = dict[bytes, Node]
 
 
 class Tree:
-    """The image's root directory, growing layer by layer."""
+    """The image's root directory, growing layer by layer, within the budget."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
         self.root = Node(kinds.DIRECTORY, None, 0)
 
     def apply(self, layer: Layer) -> None:
         index = layer.index
-        for path in index.opaques:
+        # At once for all entries, before there is any work: most of them become nodes.
+        self._budget.add_nodes(len(index.names))
+        for path in self._budget.watched(index.opaques):
             directory = self.find_directory(path)
             if directory is not None:
                 directory.clear()
-        for parent, name in zip(index.whiteout_parents, index.whiteout_names, strict=True):
+        whiteouts = zip(index.whiteout_parents, index.whiteout_names, strict=True)
+        for parent, name in self._budget.watched(whiteouts):
             directory = self.find_directory(parent)
             if directory is not None:
                 directory.pop(name, None)
@@ -80,11 +85,14 @@ class Tree:
     def _add_entries(self, layer: Layer) -> None:
         index = layer.index
         directories = index.directories
-        # Where each row of `directories` is, until a directory or a symlink is replaced.
-        known: list[Children | None] = [None] * len(directories)
+        # Where rows of `directories` are, until a directory or a symlink is replaced: however
+        # often that is, an entry costs one walk at most.
+        known: dict[int, Children] = {}
         rows = zip(index.kinds, index.parents, index.names, strict=True)
         for row, (kind, parent, name) in enumerate(rows):
-            children = known[parent]
+            if not row % CHECK_EVERY:
+                self._budget.check()
+            children = known.get(parent)
             if children is None:
                 children = known[parent] = self.make_directory(directories[parent])
             old = children.get(name)
@@ -99,7 +107,7 @@ class Tree:
             new = self._link(layer, row) if kind == kinds.HARD_LINK else Node(kind, layer, row)
             children[name] = new
             if old is not None and (old.children is not None or old.kind == kinds.SYMLINK):
-                known = [None] * len(directories)
+                known.clear()
 
     def _link(self, layer: Layer, row: int) -> Node:
         target = layer.index.target(row)
@@ -129,20 +137,27 @@ class Tree:
                 hops += 1
                 if hops > MAX_SYMLINK_HOPS:
                     raise ImageInvalidError(f"too many symlinks lead to the directory {path!r}")
-                if node.target.startswith(b"/"):
+                steps = node.target.split(b"/")
+                self._budget.add_symlink_steps(len(steps))
+                if not steps[0]:
                     del stack[1:]
-                todo += node.target.split(b"/")[::-1]
+                todo += reversed(steps)
                 continue
             if node is None or node.children is None:
                 if not create:
                     return None
+                self._budget.add_nodes(1)
                 node = stack[-1][name] = Node(kinds.DIRECTORY, None, 0)
             assert node.children is not None
             stack.append(node.children)
+            # What is in the directory is one deeper, and the root is in the stack.
+            if len(stack) > MAX_DEPTH:
+                message = f"the image has directories more than {MAX_DEPTH} deep in each other"
+                raise ImageTooLargeError(message)
         return stack[-1]
 
 
-def number_nodes(root: Node) -> int:
+def number_nodes(root: Node, budget: Budget) -> int:
     """Sort names, count links, number inodes depth first; returns how many there are.
 
     A directory's `links` is the number of its subdirectories plus two.
@@ -150,6 +165,7 @@ def number_nodes(root: Node) -> int:
     root.number = number = 1
     pending = [root]
     while pending:
+        budget.check()
         directory = pending.pop()
         assert directory.children is not None
         present = {

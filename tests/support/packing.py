@@ -9,8 +9,7 @@ from pathlib import Path
 
 from services.converter.packing import LayerDigests, Limits, PackSummary, pack_layer
 from shared.image.codecs import block_codec
-from shared.image.pack import read_index
-from shared.image.plan import plan_image
+from shared.image.plan import plan_image, read_indexes
 from shared.image.recipe import ImageConfig, PackOptions, Recipe, SourceDigests
 from shared.image.store import PackStore
 from shared.image.verify import verify_image
@@ -121,15 +120,18 @@ def build_image(
     """Pack, plan, weave and verify."""
     store = PackStore(root / "store")
     keys = [add_pack(store, layer, options, threads=threads) for layer in layers]
+    cancelled = threading.Event()
+    indexes = read_indexes({key: store.pack_path(key) for key in keys}, cancelled=cancelled)
     recipe, tables = plan_image(
-        [(key, read_index(store.pack_path(key), key)) for key in keys],
+        [(key, indexes[key]) for key in keys],
         image_id=IMAGE_ID,
         options=options,
         config=ImageConfig(),
         source=SOURCE,
         codec=block_codec(options.compression, options.level),
+        cancelled=cancelled,
     )
     store.put_tables(tables)
     path = root / "image.squashfs"
-    weave(recipe, store, path, on_progress=lambda _: None, cancelled=threading.Event())
+    weave(recipe, store, path, on_progress=lambda _: None, cancelled=cancelled)
     return Built(path, recipe, store, verify_image(path, recipe))

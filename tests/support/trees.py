@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from shared.image import kinds
 from shared.image.reader import SquashImage
 from shared.image.recipe import PackOptions
+from tests.support.xattrs import inode_xattrs
 
 
 class Row(NamedTuple):
@@ -85,7 +86,7 @@ def image_rows(path: Path) -> Rows:
             elif kind in "bc":
                 minor = inode.device & 0xFF | (inode.device >> 12) & 0xFFF00
                 detail = ((inode.device >> 8) & 0xFFF, minor)
-            xattrs = tuple(sorted(image.xattrs(inode).items()))
+            xattrs = tuple(sorted(inode_xattrs(image, inode).items()))
             found[item.path] = (
                 (kind, inode.mode, inode.uid, inode.gid, inode.mtime, detail, xattrs, inode.links),
                 inode.number,

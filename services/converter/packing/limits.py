@@ -11,6 +11,8 @@ MAX_PATH = 4096
 MAX_LINK_TARGET = 4095
 MAX_XATTR_NAME = 255
 MAX_XATTR_VALUE = 65536
+# What listxattr() can return: names with their terminators.
+MAX_XATTR_LIST = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Limits:
     max_ratio: int = 250
     ratio_from: int = 8 * GIB
     max_entries: int = 8_000_000
+    max_text: int = 256 << 20
     max_metadata: int = 1 << 20
 
     def check_bytes(self, size: int) -> None:
@@ -34,7 +37,35 @@ class Limits:
             message = f"a layer expands to more than {self.max_ratio} times its size"
             raise LayerTooLargeError(message)
 
-    def check_entries(self, count: int) -> None:
-        if count > self.max_entries:
-            message = f"a layer has more than {self.max_entries} entries, which is not allowed"
-            raise LayerTooLargeError(message)
+
+class Budget:
+    """What of one layer stays in memory until it is packed: its entries, and all their text."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._max_entries = limits.max_entries
+        self._max_text = limits.max_text
+        self._entries = 0
+        self._text = 0
+
+    def add_entry(self, text: int) -> None:
+        """An entry of the tar, or a directory that only paths name, with so many bytes of text."""
+        self._entries += 1
+        self._text += text
+        if self._entries > self._max_entries or self._text > self._max_text:
+            self._refuse()
+
+    def add_text(self, size: int) -> None:
+        self._text += size
+        if self._text > self._max_text:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        if self._entries > self._max_entries:
+            raise LayerTooLargeError(
+                f"a layer has more than {self._max_entries:,} files and directories, "
+                "which is not allowed"
+            )
+        raise LayerTooLargeError(
+            "the names, paths, link targets and attributes in a layer take more than "
+            f"{self._max_text >> 20:,} MiB, which is not allowed"
+        )

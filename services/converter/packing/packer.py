@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from services.converter.packing.blocks import BlockWriter
 from services.converter.packing.errors import LayerInvalidError
-from services.converter.packing.limits import Limits
+from services.converter.packing.limits import Budget, Limits
 from services.converter.packing.policy import Policy
 from services.converter.packing.tar_reader import Member
 from services.converter.packing.tar_sparse import SparseMap
@@ -23,6 +23,10 @@ _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 # What aufs left behind, which is neither a file nor a whiteout; nor is anything below it.
 _AUFS = b".wh..wh."
+# Of a directory that no entry lies in, so far.
+_NO_ROW = -1
+# An attribute's two strings, a tuple, and their places.
+_XATTR_OVERHEAD = 160
 _DEVICES = frozenset((kinds.BLOCK_DEVICE, kinds.CHARACTER_DEVICE))
 
 
@@ -42,7 +46,9 @@ class Packer:
         self._zeros = bytes(options.block_size)
         self._fragment = bytearray()
         self._fragment_blocks: list[int] = []
-        self._directory_rows: dict[bytes, int] = {}
+        self._budget = Budget(limits)
+        # Every directory that the image will have because of this layer.
+        self._directory_rows: dict[bytes, int] = {b"": _NO_ROW}
         self._xattr_rows: dict[Xattrs, int] = {(): 0}
 
     def add(self, member: Member) -> None:
@@ -50,7 +56,7 @@ class Packer:
         if _WHITEOUT in member.path and self._is_mark(parent, name):
             return
         index = self._index
-        self._limits.check_entries(len(index.names) + 1)
+        self._budget.add_entry(len(name))
         if not name and member.kind != kinds.DIRECTORY:
             raise LayerInvalidError("a layer's tar has something else than a directory as its root")
         kind, details = self._details(member)
@@ -58,6 +64,8 @@ class Packer:
         index.details.append(details)
         index.names.append(name)
         index.parents.append(self._directory(parent))
+        if kind == kinds.DIRECTORY:
+            self._note_directory(member.path)
         index.modes.append(self._policy.mode(member))
         index.uids.append(self._policy.owner(member.uid))
         index.gids.append(self._policy.owner(member.gid))
@@ -82,23 +90,43 @@ class Packer:
         index = self._index
         leftover = parent.startswith(_AUFS) or b"/" + _AUFS in parent
         if not leftover and name == _OPAQUE:
+            self._budget.add_entry(len(parent))
             index.opaques.append(parent)
         elif not leftover and name.startswith(_WHITEOUT) and not name.startswith(_AUFS):
+            self._budget.add_entry(len(parent) + len(name))
             index.whiteout_parents.append(parent)
             index.whiteout_names.append(name[len(_WHITEOUT) :])
-            self._limits.check_entries(len(index.whiteout_names))
         return leftover or name.startswith(_WHITEOUT)
 
     def _directory(self, path: bytes) -> int:
-        row = self._directory_rows.setdefault(path, len(self._directory_rows))
-        if row == len(self._index.directories):
+        row = self._directory_rows.get(path, _NO_ROW)
+        if row == _NO_ROW:
+            self._count_implicit(path)
+            self._budget.add_text(len(path))
+            row = self._directory_rows[path] = len(self._index.directories)
             self._index.directories.append(path)
         return row
+
+    def _note_directory(self, path: bytes) -> None:
+        """An entry describes it: it is counted, and its parents are."""
+        if path not in self._directory_rows:
+            self._directory_rows[path] = _NO_ROW
+            self._budget.add_text(len(path))
+
+    def _count_implicit(self, path: bytes) -> None:
+        """Parents that no entry describes become directories of the image, too."""
+        while path not in self._directory_rows:
+            self._directory_rows[path] = _NO_ROW
+            self._budget.add_entry(len(path))
+            path = path.rpartition(b"/")[0]
 
     def _xattrs(self, member: Member) -> int:
         xattrs = self._policy.xattrs(member)
         row = self._xattr_rows.setdefault(xattrs, len(self._xattr_rows))
         if row > len(self._index.xattr_sets):
+            self._budget.add_text(
+                sum(len(key) + len(value) + _XATTR_OVERHEAD for key, value in xattrs)
+            )
             self._index.xattr_sets.append(xattrs)
         return row
 
@@ -109,6 +137,7 @@ class Packer:
             self._add_file(member)
             return kind, len(index.file_sizes) - 1
         if kind in {kinds.SYMLINK, kinds.HARD_LINK}:
+            self._budget.add_text(len(member.target))
             index.targets.append(member.target)
             return kind, len(index.targets) - 1
         if kind in _DEVICES:

@@ -1,7 +1,7 @@
 """What of an entry's attributes gets into an image: the options of the system decide."""
 
 from services.converter.packing.errors import LayerInvalidError
-from services.converter.packing.limits import MAX_XATTR_NAME, MAX_XATTR_VALUE
+from services.converter.packing.limits import MAX_XATTR_LIST, MAX_XATTR_NAME, MAX_XATTR_VALUE
 from services.converter.packing.tar_reader import Member
 from shared.image import kinds
 from shared.image.kinds import XATTR_PREFIXES
@@ -36,7 +36,10 @@ class Policy:
         return number
 
     def xattrs(self, member: Member) -> Xattrs:
-        return tuple(sorted(pair for pair in member.xattrs if self._wanted(*pair)))
+        wanted = tuple(sorted(pair for pair in member.xattrs if self._wanted(*pair)))
+        if sum(len(name) + 1 for name, _ in wanted) > MAX_XATTR_LIST:
+            raise LayerInvalidError("a layer's tar has an entry with too many extended attributes")
+        return wanted
 
     def device(self, member: Member) -> int | None:
         """As squashfs writes it; None where devices are not allowed."""

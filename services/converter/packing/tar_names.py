@@ -2,6 +2,7 @@
 
 from services.converter.packing.errors import LayerInvalidError
 from services.converter.packing.limits import MAX_NAME, MAX_PATH
+from shared.image.budget import MAX_DEPTH
 
 
 def normalised(path: bytes) -> bytes:
@@ -31,6 +32,10 @@ def _components(path: bytes) -> list[bytes]:
 
 
 def _check_lengths(path: bytes) -> None:
-    if len(path) > MAX_PATH or max(map(len, path.split(b"/"))) > MAX_NAME:
+    parts = path.split(b"/")
+    if len(path) > MAX_PATH or max(map(len, parts)) > MAX_NAME:
         message = f"a layer's tar has a path that is too long for Linux: {path[:60]!r}…"
         raise LayerInvalidError(message)
+    if len(parts) > MAX_DEPTH:
+        message = f"a layer's tar has a path of {len(parts)} parts, and {MAX_DEPTH} are allowed"
+        raise LayerInvalidError(f"{message}: {path[:60]!r}…")

@@ -43,6 +43,9 @@ _DEVICES: Final = frozenset((kinds.CHARACTER_DEVICE, kinds.BLOCK_DEVICE))
 # Of these a header's size says nothing: no data follow, whatever it is. A dump directory has some.
 _WITHOUT_DATA: Final = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))
 _XATTR: Final = b"SCHILY.xattr."
+# All that a global header may say of every entry; nothing else of it is kept. No tool writes
+# attributes there, and each entry would have them all.
+_GLOBAL: Final = frozenset((b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"))
 
 
 @dataclass(slots=True)
@@ -120,10 +123,8 @@ class TarReader:
         elif flag == b"K":
             self._long_link = data.partition(b"\0")[0]
         elif flag == b"g":
-            self._global_pax |= parse_pax(data)
-            size = sum(len(key) + len(value) for key, value in self._global_pax.items())
-            if size > self._limits.max_metadata:
-                raise LayerInvalidError("a layer's tar has too many global headers")
+            records = parse_pax(data).items()
+            self._global_pax |= {key: value for key, value in records if key in _GLOBAL}
         else:
             self._pax = parse_pax(data)
         return True

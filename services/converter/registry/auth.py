@@ -9,6 +9,7 @@ import asyncio
 import base64
 import re
 import time
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
@@ -18,11 +19,15 @@ from yarl import URL
 from services.converter.registry.challenge import Challenge
 from services.converter.registry.endpoint import Credentials, RegistryEndpoint
 from services.converter.registry.errors import RegistryAccessError, RegistryProtocolError
-from services.converter.registry.transport import Request, Transport, read_bounded
+from services.converter.registry.neighbours import refuse_neighbours
+from services.converter.registry.transport import Request, Transport
 from shared.deadline import Deadline
 from shared.models import Tolerant
 
-MAX_TOKEN_ANSWER: Final = 1024 * 1024
+# An answer may have its token under two names, and another to refresh it with.
+MAX_TOKEN_ANSWER: Final = 64 * 1024
+MAX_TOKEN: Final = 16 * 1024
+MAX_TOKENS: Final = 64
 # What the token specification says when the answer does not.
 DEFAULT_LIFETIME: Final = 60
 MAX_LIFETIME: Final = 3600
@@ -60,7 +65,8 @@ class Authorizer:
     def __init__(self, endpoint: RegistryEndpoint, transport: Transport) -> None:
         self._endpoint = endpoint
         self._transport = transport
-        self._tokens: dict[str, _Token] = {}
+        # By scope, the one that was used last at the end.
+        self._tokens: OrderedDict[str, _Token] = OrderedDict()
         self._token_service: _TokenService | None = None
         self._wants_basic = False
         self._renewing = asyncio.Lock()
@@ -70,8 +76,11 @@ class Authorizer:
         if self._wants_basic and self._endpoint.credentials is not None:
             return _basic(self._endpoint.credentials)
         token = self._tokens.get(scope)
-        if token is None or token.usable or self._token_service is None:
-            return token.authorization if token else None
+        if token is None:
+            return None
+        self._tokens.move_to_end(scope)
+        if token.usable or self._token_service is None:
+            return token.authorization
         return await self._renewed(scope, token.authorization, self._token_service, deadline)
 
     async def answer(
@@ -80,7 +89,7 @@ class Authorizer:
         """What to send after a 401 to `refused`; None if there is nothing better to show."""
         for challenge in challenges:
             if challenge.scheme == "bearer":
-                self._token_service = self._service_of(challenge)
+                self._token_service = await self._service_of(challenge, deadline)
                 return await self._renewed(scope, refused, self._token_service, deadline)
             if challenge.scheme == "basic" and self._endpoint.credentials is not None:
                 self._wants_basic = True
@@ -97,8 +106,11 @@ class Authorizer:
             current = self._tokens.get(scope)
             if current is not None and current.usable and current.authorization != refused:
                 return current.authorization
-            self._tokens[scope] = await self._fetch(scope, service, deadline)
-            return self._tokens[scope].authorization
+            token = self._tokens[scope] = await self._fetch(scope, service, deadline)
+            self._tokens.move_to_end(scope)
+            if len(self._tokens) > MAX_TOKENS:
+                self._tokens.popitem(last=False)
+            return token.authorization
         finally:
             self._renewing.release()
 
@@ -113,7 +125,7 @@ class Authorizer:
         )
         asked_at = time.monotonic()
         response = await self._transport.send(request, deadline)
-        body = await read_bounded(response, MAX_TOKEN_ANSWER, deadline)
+        body = await self._transport.read_bounded(response, MAX_TOKEN_ANSWER, deadline)
         if response.status in {401, 403}:
             raise self._refused()
         if response.status != 200:
@@ -134,7 +146,7 @@ class Authorizer:
             f"{registry} serves only users whom it knows: log in to it first"
         )
 
-    def _service_of(self, challenge: Challenge) -> _TokenService:
+    async def _service_of(self, challenge: Challenge, deadline: Deadline) -> _TokenService:
         registry = self._endpoint.registry
         try:
             realm = URL(challenge.params.get("realm", ""))
@@ -148,6 +160,7 @@ class Authorizer:
                 f"{registry} wants credentials sent in the clear to {realm.host}, "
                 "which is refused: tell the registry's administrator"
             )
+        await refuse_neighbours(self._endpoint.base_url, realm, deadline)
         return _TokenService(realm, challenge.params.get("service"))
 
 
@@ -157,7 +170,7 @@ def _read_token(service: _TokenService, body: bytes, asked_at: float) -> _Token:
     except ValidationError:  # its text may quote a token
         answer = _TokenAnswer()
     text = answer.token or answer.access_token or ""
-    if not _HEADER_SAFE.fullmatch(text):
+    if len(text) > MAX_TOKEN or not _HEADER_SAFE.fullmatch(text):
         raise RegistryProtocolError(f"{service.realm.host} answers without a usable token")
     lifetime = min(answer.expires_in or DEFAULT_LIFETIME, MAX_LIFETIME)
     return _Token(f"Bearer {text}", asked_at + lifetime * _USABLE_PART)

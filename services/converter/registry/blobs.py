@@ -1,6 +1,5 @@
 """Streams one blob: exactly the promised number of bytes, across broken connections."""
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator
 from typing import Final
@@ -14,7 +13,8 @@ from services.converter.registry.errors import (
     RegistryUnreachableError,
 )
 from services.converter.registry.failures import translated
-from services.converter.registry.transport import BROKEN
+from services.converter.registry.pace import Pace
+from services.converter.registry.transport import BROKEN, read_piece
 from shared.deadline import Deadline
 
 CHUNK: Final = 512 * 1024
@@ -27,15 +27,16 @@ _RESUMABLE = (*BROKEN, RegistryUnreachableError)
 async def stream(
     connection: Connection, wanted: Wanted, size: int, deadline: Deadline
 ) -> AsyncGenerator[bytes, None]:
-    """Chunks of the blob; attempts are counted from the last byte that arrived."""
+    """Chunks of the blob; attempts are counted from the last whole chunk that arrived."""
     done = 0
     failures = 0
     while True:
         try:
-            response = await _opened(connection, wanted, done, size, deadline)
+            response, pace = await _opened(connection, wanted, done, size, deadline)
             try:
                 while done < size:
-                    chunk = await _exactly(response, wanted, min(CHUNK, size - done), deadline)
+                    count = min(CHUNK, size - done)
+                    chunk = await _exactly(response, wanted, count, pace, deadline)
                     done += len(chunk)
                     failures = 0
                     yield chunk
@@ -54,21 +55,22 @@ async def stream(
 
 async def _opened(
     connection: Connection, wanted: Wanted, done: int, size: int, deadline: Deadline
-) -> aiohttp.ClientResponse:
+) -> tuple[aiohttp.ClientResponse, Pace]:
     """The answer, positioned at byte `done`."""
     headers = {"Range": f"bytes={done}-{size - 1}"} if 0 < done < size else {}
     response = await connection.open("GET", wanted, deadline, headers)
+    pace = connection.transport.pace(response)
     try:
         _check_encoding(response, wanted)
         if response.status == 206:
             _check_range(response, wanted, done, size)
         else:
             _check_length(response, wanted, size)
-            await _skip(response, wanted, done, deadline)
+            await _skip(response, wanted, done, pace, deadline)
     except BaseException:
         response.release()
         raise
-    return response
+    return response, pace
 
 
 async def _expect_end(response: aiohttp.ClientResponse, wanted: Wanted, deadline: Deadline) -> None:
@@ -83,22 +85,24 @@ async def _expect_end(response: aiohttp.ClientResponse, wanted: Wanted, deadline
 
 
 async def _exactly(
-    response: aiohttp.ClientResponse, wanted: Wanted, count: int, deadline: Deadline
+    response: aiohttp.ClientResponse, wanted: Wanted, count: int, pace: Pace, deadline: Deadline
 ) -> bytes:
-    async with deadline.bound(f"reading {wanted.called}"):
-        try:
-            with translated(response.url):
-                return await response.content.readexactly(count)
-        except asyncio.IncompleteReadError:
-            raise _wrong_size(wanted, "fewer") from None
+    pieces = []
+    while count:
+        piece = await read_piece(response, count, pace, deadline)
+        if not piece:
+            raise _wrong_size(wanted, "fewer")
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
 
 
 async def _skip(
-    response: aiohttp.ClientResponse, wanted: Wanted, count: int, deadline: Deadline
+    response: aiohttp.ClientResponse, wanted: Wanted, count: int, pace: Pace, deadline: Deadline
 ) -> None:
     """Pass over what is here already: this registry cannot begin in the middle."""
     while count:
-        count -= len(await _exactly(response, wanted, min(CHUNK, count), deadline))
+        count -= len(await _exactly(response, wanted, min(CHUNK, count), pace, deadline))
 
 
 def _check_encoding(response: aiohttp.ClientResponse, wanted: Wanted) -> None:

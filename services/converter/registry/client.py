@@ -37,6 +37,8 @@ from shared.image.recipe import ImageConfig, SourceDigests
 from shared.models import Digest
 from shared.reference import ImageReference
 
+# Some small documents: a registry that needs longer keeps a slot from others.
+RESOLVE_SECONDS: Final = 900.0
 _SHA256: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _OK_OR_NO_HEAD: Final = frozenset({200, 405})
 
@@ -92,6 +94,7 @@ class RegistryClient:
         self, reference: ImageReference, platform: Platform, deadline: Deadline
     ) -> ResolvedImage:
         """Everything that the image consists of, verified down to its config."""
+        deadline = deadline.sooner(RESOLVE_SECONDS)
         top, document = await self._document(reference, reference.target, deadline)
         digest, manifest = top, document
         if isinstance(manifest, Index):

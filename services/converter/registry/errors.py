@@ -37,6 +37,12 @@ class RegistryTimeoutError(RegistryError):
     retryable = True
 
 
+class RegistryTooSlowError(RegistryTimeoutError):
+    """The registry sends so little that the answer would hardly ever be complete."""
+
+    code = "registry_too_slow"
+
+
 class RegistryConnectionLostError(RegistryError):
     """The connection broke while the registry was answering."""
 

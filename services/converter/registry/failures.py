@@ -18,6 +18,11 @@ from services.converter.registry.errors import (
     RegistryUnreachableError,
 )
 
+_NO_WAY_OUT = "may have no DNS, or no way out but through a proxy, which is not used"
+# OpenSSL's reasons to distrust a certificate: who signed it, and whose it is.
+_UNKNOWN_SIGNER = frozenset({18, 19, 20, 21})
+_OTHER_NAME = frozenset({62, 64})
+
 _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
@@ -39,10 +44,7 @@ def translated(url: URL) -> Iterator[None]:
 def _error(where: str | None, exc: aiohttp.ClientError) -> RegistryError:
     match exc:
         case aiohttp.ClientConnectorCertificateError():
-            return RegistryTlsError(
-                f"the certificate of {where} is not trusted ({_reason(exc.certificate_error)}): "
-                "if it is signed by your site's own authority, set ca_file for this registry"
-            )
+            return RegistryTlsError(_untrusted(where, exc.certificate_error))
         case aiohttp.ClientSSLError():
             return RegistryTlsError(
                 f"{where} does not speak TLS as it should: if it serves plain http, "
@@ -51,9 +53,13 @@ def _error(where: str | None, exc: aiohttp.ClientError) -> RegistryError:
         case aiohttp.ClientConnectorDNSError():
             if exc.os_error.errno in _NO_SUCH_NAME:
                 return RegistryUnknownHostError(
-                    f"there is no host {where}: check how the registry's name is spelt"
+                    f"the host {where} is not found: check how the registry's name is spelt; if it "
+                    f"is right, the converter's machine {_NO_WAY_OUT}"
                 )
-            return RegistryUnreachableError(f"the name {where} cannot be looked up now: try again")
+            return RegistryUnreachableError(
+                f"the name {where} cannot be looked up now: try again; if it stays so, the "
+                f"converter's machine {_NO_WAY_OUT}"
+            )
         case aiohttp.ServerTimeoutError():
             return RegistryTimeoutError(f"{where} stayed silent for too long: try again later")
         case aiohttp.ClientConnectorError():
@@ -75,7 +81,16 @@ def _not_http(where: str | None) -> str:
     )
 
 
-def _reason(exc: Exception) -> str:
-    return (
-        exc.verify_message if isinstance(exc, ssl.SSLCertVerificationError) else type(exc).__name__
-    )
+def _untrusted(where: str | None, exc: Exception) -> str:
+    if not isinstance(exc, ssl.SSLCertVerificationError):
+        return f"the certificate of {where} cannot be verified ({type(exc).__name__})"
+    if exc.verify_code in _OTHER_NAME:
+        return (
+            f"the certificate of {where} is for another host ({exc.verify_message}): "
+            "use the name that it is for, or have it issued for this one"
+        )
+    if exc.verify_code in _UNKNOWN_SIGNER:
+        advice = "if it is signed by your site's own authority, set ca_file for this registry"
+    else:
+        advice = "tell the registry's administrator, and check this machine's clock"
+    return f"the certificate of {where} is not trusted ({exc.verify_message}): {advice}"

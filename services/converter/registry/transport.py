@@ -24,6 +24,8 @@ from services.converter.registry.errors import (
     RegistryTimeoutError,
 )
 from services.converter.registry.failures import translated
+from services.converter.registry.neighbours import refuse_neighbours
+from services.converter.registry.pace import Pace
 from shared.deadline import Deadline
 
 MAX_REDIRECTS: Final = 5
@@ -38,11 +40,20 @@ BROKEN = (RegistryConnectionLostError, RegistryTimeoutError)
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long one step may take, and how often and how slowly it is tried again (seconds)."""
+    """How long one step may take, and how often and how slowly it is tried again (seconds).
+
+    A registry that says when to come back gets more time and more attempts than one that is
+    broken, but never as much as it likes; an answer that trickles counts as broken off.
+    """
 
     connect: float = 15.0
+    answer: float = 120.0
     silence: float = 60.0
+    window: float = 60.0
+    least_rate: int = 1024
     attempts: int = 6
+    busy: float = 300.0
+    busy_answers: int = 20
     first_wait: float = 0.5
     longest_wait: float = 30.0
 
@@ -62,10 +73,14 @@ class Request:
     authorization: str | None = field(default=None, repr=False)
 
 
-def open_session(connections: int = 32) -> aiohttp.ClientSession:
-    """A session fit for registries: no cookies that one user's pull could leave for another's."""
+def open_session() -> aiohttp.ClientSession:
+    """A session fit for registries: no cookies that one user's pull could leave for another's.
+
+    As many connections as there are pulls and layers at a time: waiting for one would look like a
+    registry that does not answer.
+    """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections),
+        connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
     )
 
@@ -89,6 +104,7 @@ class Transport:
         A broken connection is the caller's to repair: only he knows where to go on.
         """
         failures = 0
+        patient_until = deadline.sooner(self._patience.busy)
         while True:
             failures += 1
             response = await self._follow(request, deadline)
@@ -97,11 +113,12 @@ class Transport:
             response.release()
             asked = retry_after(response.headers.get("Retry-After", ""))
             busy = _busy(response, asked)
-            # A registry that names a time, or counts requests, will answer; others may be broken.
+            # A registry that names a time, or counts requests, may answer; others may be broken.
             told_to_wait = asked is not None or response.status == _TOO_MANY_REQUESTS
-            if failures >= self._patience.attempts and not told_to_wait:
+            attempts = self._patience.busy_answers if told_to_wait else self._patience.attempts
+            if failures >= attempts:
                 raise busy
-            await self.pause(failures, deadline, busy, at_least=asked or 0.0)
+            await self.pause(failures, patient_until, busy, at_least=asked or 0.0)
 
     async def read_whole(
         self,
@@ -114,7 +131,7 @@ class Transport:
         while True:
             try:
                 response = await opened()
-                return response, await read_bounded(response, limit, deadline)
+                return response, await self.read_bounded(response, limit, deadline)
             except BROKEN as exc:
                 failures += 1
                 if failures >= self._patience.attempts:
@@ -130,13 +147,39 @@ class Transport:
             raise reason
         await asyncio.sleep(wait)
 
+    def pace(self, response: aiohttp.ClientResponse) -> Pace:
+        return Pace(response.url.host, self._patience.window, self._patience.least_rate)
+
+    async def read_bounded(
+        self, response: aiohttp.ClientResponse, limit: int, deadline: Deadline
+    ) -> bytes:
+        """The whole body, which must be small. Releases the answer."""
+        host = response.url.host
+        too_large = f"{host} sends a document of more than {limit} bytes"
+        body = bytearray()
+        pace = self.pace(response)
+        try:
+            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise RegistryProtocolError(f"{host} compresses an answer although asked not to")
+            if (response.content_length or 0) > limit:
+                raise ImageLimitError(too_large)
+            while piece := await read_piece(response, limit + 1, pace, deadline):
+                body += piece
+                if len(body) > limit:
+                    raise ImageLimitError(too_large)
+        finally:
+            response.release()
+        return bytes(body)
+
     async def _follow(self, request: Request, deadline: Deadline) -> aiohttp.ClientResponse:
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._once(request, deadline)
             if response.status not in _REDIRECTS:
                 return response
             response.release()
+            origin = request.url
             request = _redirected(request, response.headers.get("Location", ""))
+            await refuse_neighbours(origin, request.url, deadline)
         raise RegistryProtocolError(
             f"{request.url.host} redirects more than {MAX_REDIRECTS} times: "
             "tell the registry's administrator"
@@ -150,18 +193,26 @@ class Transport:
             total=None, sock_connect=self._patience.connect, sock_read=self._patience.silence
         )
         async with deadline.bound(f"asking {request.url.host}"):
-            with translated(request.url):
-                return await self._http.request(
-                    request.method,
-                    request.url,
-                    headers=headers,
-                    allow_redirects=False,
-                    auto_decompress=False,
-                    read_bufsize=READ_BUFFER,
-                    raise_for_status=False,
-                    ssl=self._tls or True,
-                    timeout=timeout,
-                )
+            try:
+                # Silence alone is no bound: a header may come byte by byte.
+                async with asyncio.timeout(self._patience.answer):
+                    with translated(request.url):
+                        return await self._http.request(
+                            request.method,
+                            request.url,
+                            headers=headers,
+                            allow_redirects=False,
+                            auto_decompress=False,
+                            read_bufsize=READ_BUFFER,
+                            raise_for_status=False,
+                            ssl=self._tls or True,
+                            timeout=timeout,
+                        )
+            except TimeoutError as exc:
+                raise RegistryTimeoutError(
+                    f"{request.url.host} did not begin to answer within {self._patience.answer:g} s"
+                    ": try again later"
+                ) from exc
 
 
 def retry_after(value: str) -> float | None:
@@ -217,22 +268,12 @@ def _busy(response: aiohttp.ClientResponse, asked: float | None) -> RegistryBusy
     return RegistryBusyError(f"{host} is overloaded or down ({response.status}): try again {later}")
 
 
-async def read_bounded(response: aiohttp.ClientResponse, limit: int, deadline: Deadline) -> bytes:
-    """The whole body, which must be small. Releases the answer."""
-    host = response.url.host
-    too_large = f"{host} sends a document of more than {limit} bytes"
-    body = bytearray()
-    try:
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise RegistryProtocolError(f"{host} compresses an answer although asked not to")
-        if (response.content_length or 0) > limit:
-            raise ImageLimitError(too_large)
-        async with deadline.bound(f"reading an answer of {host}"):
-            with translated(response.url):
-                while piece := await response.content.readany():
-                    body += piece
-                    if len(body) > limit:
-                        raise ImageLimitError(too_large)
-    finally:
-        response.release()
-    return bytes(body)
+async def read_piece(
+    response: aiohttp.ClientResponse, most: int, pace: Pace, deadline: Deadline
+) -> bytes:
+    """What has arrived of the body, at least one byte and at most `most`; b"" is the end."""
+    async with deadline.bound(f"reading an answer of {response.url.host}"):
+        with translated(response.url), pace.waiting():
+            piece = await response.content.read(most)
+    pace.received(len(piece))
+    return piece

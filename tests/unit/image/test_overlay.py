@@ -1,6 +1,7 @@
 """How layers lie over each other, case by case, with the result written out by hand."""
 
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,7 @@ def plan_with(path: Path, key: str) -> None:
         config=ImageConfig(),
         source=SOURCE,
         codec=block_codec("zstd"),
+        cancelled=threading.Event(),
     )
 
 

@@ -1,12 +1,15 @@
 """The pack store: one maker per pack, leftovers of the dead, names that cannot be paths."""
 
 import asyncio
+import fcntl
 import hashlib
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -14,6 +17,7 @@ from shared.deadline import Deadline
 from shared.errors import DeadlineExceededError, NotFoundError
 from shared.image.files import publishing
 from shared.image.store import PackStore
+from tests.support.conditions import eventually
 
 KEY = "ab" * 32
 
@@ -75,6 +79,61 @@ async def test_of_many_that_want_a_pack_one_makes_it(store: PackStore) -> None:
     assert await asyncio.gather(*(want() for _ in range(8))) == [b"made"] * 8
     assert makers == 1
     assert not list((store.root / "locks").iterdir())
+
+
+async def test_the_event_loop_never_waits_for_the_store(
+    store: PackStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call of a file system that hangs would keep all pulls and their leases waiting."""
+    here = threading.get_ident()
+    callers: dict[str, set[int]] = {}
+
+    def watched(where: object, name: str) -> None:
+        real = getattr(where, name)
+
+        def call(*args: object, **kwargs: object) -> object:
+            callers.setdefault(name, set()).add(threading.get_ident())
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(where, name, call)
+
+    watched(fcntl, "flock")
+    for name in ("is_file", "mkdir", "open", "unlink"):
+        watched(Path, name)
+    async with store.building(KEY, Deadline.after(5)) as path:
+        assert path is not None
+        with pytest.raises(DeadlineExceededError):
+            async with store.building(KEY, Deadline.after(0.1)):
+                pytest.fail("the lock was given twice")
+    assert set(callers) == {"flock", "is_file", "mkdir", "open", "unlink"}
+    assert all(here not in threads for threads in callers.values())
+
+
+async def test_who_is_cancelled_while_locking_keeps_no_lock(
+    store: PackStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, gate = threading.Event(), threading.Event()
+    real = fcntl.flock
+
+    def slow(file: BinaryIO, how: int) -> None:
+        entered.set()
+        assert gate.wait(10)
+        real(file, how)
+
+    async def want() -> None:
+        async with store.building(KEY, Deadline.after(10)):
+            pytest.fail("nobody wants it any more")
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    wanting = asyncio.create_task(want())
+    assert await asyncio.to_thread(entered.wait, 10)
+    wanting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await wanting
+    gate.set()
+    async with store.building(KEY, Deadline.after(10)) as path:
+        assert path == store.pack_path(KEY)
+    await eventually(lambda: not list((store.root / "locks").iterdir()), within=10)
 
 
 async def test_when_the_maker_fails_the_next_one_makes_it(store: PackStore) -> None:

@@ -97,6 +97,18 @@ def test_a_pack_that_became_shorter_is_noticed(built: Built, tmp_path: Path) -> 
         woven(built, tmp_path / "image", recipe)
 
 
+def test_damage_in_a_packs_data_is_found_in_the_image(tmp_path: Path) -> None:
+    built = build_image([tar_of(("a", NOISE))], tmp_path)
+    (segment,) = built.recipe.segments
+    path = built.store.pack_path(segment.pack)
+    content = bytearray(path.read_bytes())
+    content[segment.length // 2] ^= 1
+    path.write_bytes(content)
+    woven(built, tmp_path / "image")
+    with pytest.raises(ImageCorruptError, match=f"the data of pack {segment.pack}"):
+        verify_image(tmp_path / "image", built.recipe)
+
+
 def positions(recipe: Recipe) -> dict[str, int]:
     first, second = recipe.segments
     return {
