@@ -22,6 +22,7 @@ from shared.image.recipe import PackKey, PackOptions
 from shared.image.store import PackStore
 from shared.progress import Part
 from shared.reference import ImageReference
+from shared.threads import ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,5 +89,5 @@ class LayerPacker:
         except BaseException as exc:
             cancelled.set()
             feed.fail(exc)
-            await asyncio.wait([packing])
+            await ended(packing)
             raise

@@ -2,6 +2,9 @@
 
 import asyncio
 import hashlib
+import threading
+from collections.abc import Iterator
+from functools import partial
 
 from services.converter.layers import LayerOrder, LayerPacker
 from services.converter.registries import Registries
@@ -23,8 +26,7 @@ from shared.events import (
     RefreshRequested,
 )
 from shared.image.codecs import block_codec
-from shared.image.pack import read_index
-from shared.image.plan import plan_image
+from shared.image.plan import plan_image, read_indexes
 from shared.image.recipe import PackKey, PackOptions, Recipe
 from shared.image.store import PackStore
 from shared.logging import get_logger
@@ -32,12 +34,21 @@ from shared.models import Digest, ImageId
 from shared.progress import Part, ProgressReporter
 from shared.reference import parse_reference
 from shared.states import State
+from shared.threads import in_thread
 
 log = get_logger(__name__)
 
 CHECK_SECONDS = 60.0
 # A recipe travels in events, with room for what an event says beside it.
 MAX_RECIPE_BYTES = MAX_EVENT_BYTES // 2
+
+
+class StoreUnavailableError(DrayError):
+    """The pack store's file system does not take or give what it should."""
+
+    code = "store_unavailable"
+    status = 503
+    retryable = True
 
 
 class Pulls:
@@ -92,21 +103,11 @@ class Pulls:
         deadline = Deadline.after(self._settings.converter.pull_timeout)
         try:
             recipe = await self._convert(event, reporter, deadline)
-        except* DrayError as group:
-            failure = _first(group)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the user hears of it
+            failure = _explained(exc, event)
             log.warning("pull_failed", code=failure.code, error=failure.message)
-            outcome: Event = PullFailed.because(event, failure)
-        except* Exception:
-            # A fault of ours would come again at every redelivery: better the user hears now.
-            log.exception("pull_failed")
-            message = (
-                "the converter met an error of its own; tell the operator to look at its log "
-                f"for pull {event.correlation_id}"
-            )
-            outcome = PullFailed.because(event, DrayError(message))
-        else:
-            outcome = ImageConverted(**event.context, recipe=recipe)
-        return outcome
+            return PullFailed.because(event, failure)
+        return ImageConverted(**event.context, recipe=recipe)
 
     async def _convert(
         self, event: PullRequested, reporter: ProgressReporter, deadline: Deadline
@@ -139,8 +140,7 @@ class Pulls:
         reused = sum(part.cached for part in parts.values())
         log.info("layers_packed", layers=len(parts), reused=reused)
         reporter.enter(State.CONVERSION)
-        async with deadline.bound("making the image's tables"):
-            recipe = await asyncio.to_thread(_plan, self._store, keys, image, event.options)
+        recipe = await self._planned(keys, image, event.options, deadline)
         if len(recipe.model_dump_json()) > MAX_RECIPE_BYTES:
             raise ImageLimitError(
                 f"the config of {reference} is too large to be passed on: keep its environment "
@@ -148,20 +148,37 @@ class Pulls:
             )
         return recipe
 
+    async def _planned(
+        self,
+        keys: list[PackKey],
+        image: ResolvedImage,
+        options: PackOptions,
+        deadline: Deadline,
+    ) -> Recipe:
+        cancelled = threading.Event()
+        plan = partial(_plan, self._store, keys, image, options, cancelled)
+        return await in_thread(plan, cancelled, deadline, "making the image's tables")
+
     async def _publish(self, event: Event) -> None:
         await self._bus.publish(event, Deadline.after(self._settings.bus.publish_timeout))
 
 
 def _plan(
-    store: PackStore, keys: list[PackKey], image: ResolvedImage, options: PackOptions
+    store: PackStore,
+    keys: list[PackKey],
+    image: ResolvedImage,
+    options: PackOptions,
+    cancelled: threading.Event,
 ) -> Recipe:
+    indexes = read_indexes({key: store.pack_path(key) for key in keys}, cancelled=cancelled)
     recipe, tables = plan_image(
-        [(key, read_index(store.pack_path(key), key)) for key in keys],
+        [(key, indexes[key]) for key in keys],
         image_id=_image_id(image.config_digest, keys),
         options=options,
         config=image.config,
         source=image.source,
         codec=block_codec(options.compression, options.level),
+        cancelled=cancelled,
     )
     store.put_tables(tables)
     return recipe
@@ -172,10 +189,29 @@ def _image_id(config: Digest, keys: list[PackKey]) -> ImageId:
     return hashlib.sha256("\n".join((config, *keys)).encode()).hexdigest()
 
 
-def _first(group: BaseExceptionGroup[DrayError]) -> DrayError:
-    """The first error: what the sibling layers met when they were cancelled is no news."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, DrayError)
-    return error
+def _explained(error: Exception, event: PullRequested) -> DrayError:
+    """What to tell the user; of several layers' errors the first that says something."""
+    errors = list(_leaves(error))
+    for known in errors:
+        if isinstance(known, DrayError):
+            return known
+    for failed in errors:
+        if isinstance(failed, OSError):
+            return StoreUnavailableError(
+                f"the pack store could not be used ({failed.strerror or failed}: "
+                f"{failed.filename}); the operator must look at its space, quota and permissions"
+            )
+    # A fault of ours would come again at every redelivery: better the user hears now.
+    log.error("pull_failed", exc_info=error)
+    return DrayError(
+        "the converter met an error of its own; tell the operator to look at its log "
+        f"for pull {event.correlation_id}"
+    )
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

@@ -4,11 +4,11 @@ The sidecars come first and the image last, so that whoever sees the image finds
 image that stands there already, and is what the recipe says, is left alone.
 """
 
-import asyncio
 import errno
 import os
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from services.distributor.sidecars import write_sidecars
@@ -26,13 +26,13 @@ from shared.logging import get_logger
 from shared.models import Sha256
 from shared.progress import Part, ProgressReporter
 from shared.states import State
+from shared.threads import in_thread
 
 log = get_logger(__name__)
 
 
 # What a shared file system says while a server of it fails over: worth another try.
 PASSING = frozenset({errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EAGAIN, errno.ENODEV})
-LAST_WORD_SECONDS = 10.0
 
 
 class PlacementError(DrayError):
@@ -116,18 +116,8 @@ class Placements:
         self, recipe: Recipe, directory: Path, whole: Part, deadline: Deadline
     ) -> Sha256:
         cancelled = threading.Event()
-        working = asyncio.ensure_future(
-            asyncio.to_thread(place_image, recipe, self._store, directory, whole, cancelled)
-        )
-        try:
-            async with deadline.bound(f"placing image {recipe.image_id}"):
-                return await asyncio.shield(working)
-        except BaseException:
-            cancelled.set()
-            # A hung file system holds the thread for ever, and must not hold us as well. Whatever
-            # the thread does later, the file gets its name only if it is the image.
-            await asyncio.wait([working], timeout=LAST_WORD_SECONDS)
-            raise
+        place = partial(place_image, recipe, self._store, directory, whole, cancelled)
+        return await in_thread(place, cancelled, deadline, f"placing image {recipe.image_id}")
 
 
 def place_image(

@@ -12,6 +12,7 @@ import pytest
 from services.distributor import placement
 from services.distributor.placement import PlacementError, Placements, place_image
 from services.distributor.sidecars import Sidecar
+from shared import threads
 from shared.bus.embedded import EmbeddedBus
 from shared.bus.topology import GATEWAY_EVENTS
 from shared.config import Settings
@@ -105,7 +106,7 @@ async def test_a_hung_file_system_fails_the_placement_within_its_time(
         return "never"
 
     monkeypatch.setattr(placement, "place_image", hang)
-    monkeypatch.setattr(placement, "LAST_WORD_SECONDS", 0.2)
+    monkeypatch.setattr(threads, "LAST_WORD_SECONDS", 0.2)
     bus = EmbeddedBus([GATEWAY_EVENTS])
     await bus.open(Deadline.after(5))
     heard: list[AnyEvent] = []
