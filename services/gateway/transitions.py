@@ -219,12 +219,9 @@ class Transitions:
             # No news any more. What was placed before is usable all the while.
             settled = State.EXPIRED if record.current is None else State.READY
             return Change(self._ended(record, settled))
-        if record.system not in self.systems:
-            return self._no_system(record, now)
-        if not record.begun:
-            return self._still_waiting(record, now)
-        if record.tries < self.rules.max_tries:
-            return self._again(record, now)
+        again = self._taken_up_again(record, now)
+        if again is not None:
+            return again
         message = (
             f"no word from a worker for {self.rules.lease:g} s in state {record.state}, "
             f"{record.tries} times over; pull again, and if it stays so, have the operator look "
@@ -236,18 +233,25 @@ class Transitions:
         """A bus that forgets was restarted: whatever was in flight is nobody's work now."""
         if record is None or not record.state.in_flight:
             return None
-        if record.system not in self.systems:
-            return self._no_system(record, now)
-        if not record.begun:
-            return self._still_waiting(record, now)
-        if record.tries < self.rules.max_tries:
-            return self._again(record, now)
+        again = self._taken_up_again(record, now)
+        if again is not None:
+            return again
         # Perhaps it is this very image that brings the process down: not for ever.
         message = (
             f"Dray was restarted {record.tries} times while it worked on this pull; pull again, "
             "and if it stays so, have the operator find out why it goes down"
         )
         return self._failure(record, "interrupted", message, now)
+
+    def _taken_up_again(self, record: ImageRecord, now: datetime) -> Changed:
+        """What can be done for a pull that nobody works on; None: it had all its tries."""
+        if record.system not in self.systems:
+            return self._no_system(record, now)
+        if not record.begun:
+            return self._still_waiting(record, now)
+        if record.tries < self.rules.max_tries:
+            return self._again(record, now)
+        return None
 
     def _still_waiting(self, record: ImageRecord, now: datetime) -> Changed:
         """No worker has taken it up yet, which is no loss where the queue is long."""
