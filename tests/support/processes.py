@@ -2,8 +2,28 @@
 
 import signal
 import subprocess
+import time
+from pathlib import Path
 
 STOP_SECONDS = 30.0
+FREEZE_SECONDS = 10.0
+
+
+def freeze(process: subprocess.Popen[bytes]) -> None:
+    """Stop every thread of it; the signal alone lets them run on for a moment."""
+    process.send_signal(signal.SIGSTOP)
+    end = time.monotonic() + FREEZE_SECONDS
+    while not _stopped(process.pid):
+        assert time.monotonic() < end, f"process {process.pid} runs on after SIGSTOP"
+        time.sleep(0.001)
+
+
+def _stopped(pid: int) -> bool:
+    states = [
+        task.joinpath("stat").read_text().rpartition(")")[2].split()[0]
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    ]
+    return set(states) == {"T"}
 
 
 class ServerProcess:
@@ -22,7 +42,7 @@ class ServerProcess:
     def freeze(self) -> None:
         """Stop answering with every connection left open, as behind a broken network."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        freeze(self._process)
 
     def thaw(self) -> None:
         assert self._process is not None

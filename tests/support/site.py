@@ -16,6 +16,7 @@ from services.distributor.sidecars import Sidecar
 from shared.image.verify import verify_image
 from tests.support.conditions import eventually
 from tests.support.ports import free_port
+from tests.support.processes import freeze
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
@@ -97,7 +98,7 @@ class Site:
         self._end(name)
 
     def freeze(self, name: str) -> None:
-        self._processes[name].send_signal(signal.SIGSTOP)
+        freeze(self._processes[name])
 
     def thaw_all(self) -> None:
         for process in self._processes.values():
