@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 STOP_SECONDS = 30.0
@@ -19,11 +20,11 @@ def freeze(process: subprocess.Popen[bytes]) -> None:
 
 
 def _stopped(pid: int) -> bool:
-    states = [
-        task.joinpath("stat").read_text().rpartition(")")[2].split()[0]
-        for task in Path(f"/proc/{pid}/task").iterdir()
-    ]
-    return set(states) == {"T"}
+    states = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            states.add(task.joinpath("stat").read_text().rpartition(")")[2].split()[0])
+    return states == {"T"}
 
 
 class ServerProcess:
