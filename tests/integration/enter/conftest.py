@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.entering import ORDINARY, REFUSED, ROOT, SHARED_PLACE, Caller
 from tests.support.squashfs import mounts_in, system_tree
+from tests.support.users import let_everybody_in
 
 
 @pytest.fixture(params=[ROOT, ORDINARY])
@@ -26,8 +27,7 @@ def caller(request: pytest.FixtureRequest) -> Caller:
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An unpacked image that everybody may read."""
     place = tmp_path_factory.mktemp("image")
-    for directory in (place, *list(place.parents)[:2]):
-        directory.chmod(0o755)
+    let_everybody_in(place)
     root = system_tree(place / "root")
     (root / SHARED_PLACE.relative_to("/")).mkdir()
     yield root
@@ -37,6 +37,5 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def hostile(image: Path, tmp_path: Path) -> Path:
     """A copy of the image, to be made worse."""
-    for directory in (tmp_path, *list(tmp_path.parents)[:2]):
-        directory.chmod(0o755)
+    let_everybody_in(tmp_path)
     return Path(shutil.copytree(image, tmp_path / "hostile", symlinks=True))

@@ -9,7 +9,7 @@ import pytest
 from cli.enter import explain_refusal
 from tests.support.entering import ORDINARY, PATIENCE, ROOT, RUN, Caller
 from tests.support.squashfs import is_root, mounts_in, place_image
-from tests.support.users import REPOSITORY, ordinary_environment, ordinary_python
+from tests.support.users import REPOSITORY, let_everybody_in, ordinary_environment, ordinary_python
 
 LOOK = """
 import os, sys
@@ -74,8 +74,7 @@ def test_a_mounted_squashfs_is_entered_and_outlives_its_unmount(
     from services.node_agent.loop import LoopMounter  # noqa: PLC0415
     from services.node_agent.unmount import clear  # noqa: PLC0415
 
-    for directory in (tmp_path, *list(tmp_path.parents)[:2]):
-        directory.chmod(0o755)
+    let_everybody_in(tmp_path)
     placed = place_image(image, tmp_path / "images", name="system", codec="zstd")
     target = tmp_path / "mnt"
     target.mkdir()

@@ -8,13 +8,13 @@ import pytest
 from services.node_agent.unmount import clear
 from tests.support.agents import Place
 from tests.support.squashfs import mounts_in
+from tests.support.users import let_everybody_in
 
 
 @pytest.fixture
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     root = tmp_path_factory.mktemp("node")
-    for directory in (root, *list(root.parents)[:2]):
-        directory.chmod(0o755)  # ordinary users come in as well
+    let_everybody_in(root)
     yield Place(root)
     left = mounts_in(root)
     for point in left:
