@@ -59,12 +59,12 @@ class Jobs:
 
     async def announce(self, request: JobRequest, user: str) -> JobRecord:
         """Record a job and wake its nodes. Announcing it again changes nothing."""
-        target = self._pulls.target(request.system, "docker", "scratch")
-        images = tuple([await self._node_image(target.system, name) for name in request.images])
+        system = self._pulls.system(request.system)
+        images = tuple([await self._node_image(system, name) for name in request.images])
         wanted = JobRecord(
             key=request.job_id,
             job_id=request.job_id,
-            system=target.system,
+            system=system,
             requested=request.images,
             images=images,
             nodes=tuple(dict.fromkeys(request.nodes)),

@@ -49,6 +49,12 @@ class Pulls:
 
     def target(self, system: str | None, itype: ImageType, reference: str) -> PullTarget:
         """Check what a user wrote, and bring it into its one canonical form."""
+        return PullTarget(
+            system=self.system(system), itype=itype, reference=str(parse_reference(reference))
+        )
+
+    def system(self, system: str | None) -> str:
+        """The system that a user named, or the only one that there is."""
         known = self._transitions.systems
         if system is None:
             if len(known) != 1:
@@ -60,7 +66,7 @@ class Pulls:
             raise UnknownSystemError(
                 f"there is no system '{system}' here; this site has {', '.join(known)}"
             )
-        return PullTarget(system=system, itype=itype, reference=str(parse_reference(reference)))
+        return system
 
     async def request(self, target: PullTarget, user: str, *, force: bool = False) -> ImageRecord:
         """Start a pull, or join the one that is under way."""

@@ -18,7 +18,6 @@ _EXTENDED_FILE = struct.Struct("<QQQIIII").pack
 _DIRECTORY = struct.Struct("<IIHHI").pack
 _EXTENDED_DIRECTORY = struct.Struct("<IIIIHHI").pack
 _INDEX = struct.Struct("<III").pack
-_TWO = struct.Struct("<II").pack
 _ONE = struct.Struct("<I").pack
 
 _MAX_IDS = 0xFFFF

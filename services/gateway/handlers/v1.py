@@ -162,7 +162,7 @@ class V1:
     def _chosen(self, system: str | None) -> tuple[str, ...]:
         if system is None:
             return self._systems
-        return (self._pulls.target(system, "docker", "scratch").system,)
+        return (self._pulls.system(system),)
 
     def _target(self, request: web.Request) -> PullTarget:
         named = request.match_info["system"]
