@@ -30,12 +30,14 @@ class PackOptions(Strict):
 
 
 class Segment(Tolerant):
-    """One pack's data region in the flat image."""
+    """A part of one pack's data region in the flat image; as a rule it is all of it."""
 
     pack: PackKey
     offset: Bytes
     length: Bytes
     sha256: Sha256
+    source: Bytes = 0
+    """Where in the pack it begins."""
 
 
 class Tables(Tolerant):
