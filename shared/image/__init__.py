@@ -1,1 +1,1 @@
-"""The image format: packs (one per layer), recipes (one per image), the flat squashfs of both."""
+"""Images: packs (one for each layer), recipes (one for each image), the flat squashfs of both."""

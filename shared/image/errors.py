@@ -1,6 +1,8 @@
 """What can be wrong with packs, recipes and images."""
 
-from shared.errors import DrayError, InvalidInputError
+from typing import Self
+
+from shared.errors import DrayError, InvalidInputError, NotFoundError
 
 
 class ImageInvalidError(InvalidInputError):
@@ -29,6 +31,35 @@ class PackCorruptError(DrayError):
 
     code = "pack_corrupt"
     retryable = True
+
+
+class PackVersionError(PackCorruptError):
+    """A pack that another version of Dray made: sound for all that we know, but not for us."""
+
+
+class PackMissingError(NotFoundError):
+    """The store lacks what an image is made of; whoever pulls again has it made again."""
+
+    code = "pack_missing"
+    status = 503
+    retryable = True
+
+
+class StoreUnavailableError(DrayError):
+    """The pack store's file system does not take or give what it should."""
+
+    code = "store_unavailable"
+    status = 503
+    retryable = True
+
+    @classmethod
+    def because(cls, error: OSError, name: str | None = None) -> Self:
+        where = name or error.filename
+        return cls(
+            f"the pack store could not be used ({error.strerror or error}"
+            f"{f': {where}' if where else ''}); "
+            "the operator must look at its disks, space, quota and permissions"
+        )
 
 
 class ImageCorruptError(DrayError):

@@ -14,6 +14,11 @@ HARD_LINK: Final = 8
 # A device that the options forbid: it hides what a lower layer has there, and is not written.
 DROPPED: Final = 9
 
+# What hides a name of lower layers is an empty file of that name with this in front.
+WHITEOUT: Final = b".wh."
+# Aufs kept what several names share here, and its layers' hard links lead here.
+AUFS_LINKS: Final = b".wh..wh.plnk"
+
 # An extended inode's type is the basic one plus this.
 EXTENDED: Final = 7
 

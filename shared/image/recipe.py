@@ -5,9 +5,10 @@ blob of freshly made tables; everything between is zero. Whoever holds the recip
 can therefore make the image, byte for byte, without a codec.
 """
 
+import hashlib
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from shared.models import Bytes, Digest, ImageId, Sha256, Strict, Tolerant
 
@@ -15,6 +16,13 @@ RECIPE_VERSION: Final = 1
 
 Compression = Literal["zstd", "gzip"]
 PackKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+SuperblockHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{192}$")]
+# Squashfs has no other name spaces: what could never be kept is refused where it is asked for.
+XattrName = Annotated[
+    str, StringConstraints(pattern=r"^(user|trusted|security)\.[!-~]*$", max_length=255)
+]
+# One order, since the list is part of a pack's key.
+Xattrs = Annotated[tuple[XattrName, ...], AfterValidator(lambda names: tuple(sorted(set(names))))]
 
 
 class PackOptions(Strict):
@@ -26,7 +34,11 @@ class PackOptions(Strict):
     keep_owners: bool = False
     keep_setuid: bool = False
     keep_devices: bool = False
-    xattr_prefixes: tuple[str, ...] = ("user.",)
+    xattrs: Xattrs = ("user.",)
+
+
+# Where more of an image's data is dead than this share, it is woven without. 1 keeps all of it.
+DeadShare = Annotated[float, Field(ge=0, le=1)]
 
 
 class Segment(Tolerant):
@@ -69,6 +81,17 @@ class SourceDigests(Tolerant):
     layers: tuple[Digest, ...]
 
 
+class ImageLayer(Tolerant):
+    """One layer, the lowest first: which pack it became, and how much of that the image shows."""
+
+    digest: Digest
+    pack: PackKey
+    length: Annotated[Bytes, Field(lt=1 << 63)]
+    """Of the pack's data region."""
+    live: Annotated[Bytes, Field(lt=1 << 63)]
+    """Of that, what files of the image refer to; upper layers hide the rest."""
+
+
 class Recipe(Tolerant):
     """How to make one flat image out of the store."""
 
@@ -78,19 +101,37 @@ class Recipe(Tolerant):
     inodes: Bytes
     compression: Compression
     block_size: int
-    superblock: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{192}$")]
+    superblock: SuperblockHex
     segments: tuple[Segment, ...]
     tables: Tables
     config: ImageConfig
     source: SourceDigests
+    layers: tuple[ImageLayer, ...] = ()
+    """Empty in a recipe of an earlier version."""
 
     @model_validator(mode="after")
     def _regions_follow_each_other(self) -> Self:
         """Superblock, segments and tables, in this order and without overlap, within the size."""
-        regions: list[Segment | Tables] = [*self.segments, self.tables]
-        ends = [region.offset + region.length for region in regions]
-        starts = [region.offset for region in regions]
+        ends = [region.offset + region.length for region in self.regions]
+        starts = [region.offset for region in self.regions]
         overlap = any(end > start for end, start in zip(ends, starts[1:], strict=False))
         if starts[0] < len(self.superblock) // 2 or overlap or ends[-1] > self.size:
             raise ValueError("the recipe's regions overlap or end outside of the image")
         return self
+
+    @property
+    def regions(self) -> tuple[Segment | Tables, ...]:
+        """All that is copied into the image, in the order of their offsets."""
+        return (*self.segments, self.tables)
+
+    @property
+    def content_digest(self) -> Sha256:
+        """Says what the image's bytes are, as the sha256 of the whole file would.
+
+        It is made of the regions' digests, so that many threads can check an image, and only the
+        part that was fetched needs to be read.
+        """
+        digest = hashlib.sha256(f"dray-content 1 {self.size} {self.superblock}".encode())
+        for region in self.regions:
+            digest.update(f"\n{region.offset} {region.length} {region.sha256}".encode())
+        return digest.hexdigest()

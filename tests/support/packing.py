@@ -7,28 +7,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.converter.packing import LayerDigests, Limits, PackSummary, pack_layer
-from shared.image.codecs import block_codec
-from shared.image.plan import plan_image, read_indexes
+from services.converter.packing import Compressors, LayerDigests, Limits, PackSummary, pack_layer
+from services.converter.packing.stream import ByteSource
+from shared.image.codecs import BlockCodec, block_codec
+from shared.image.making.verify import verify_image
+from shared.image.making.weave import weave
+from shared.image.planning.plan import plan_image, read_indexes
+from shared.image.reading.check import check
 from shared.image.recipe import ImageConfig, PackOptions, Recipe, SourceDigests
-from shared.image.store import PackStore
-from shared.image.verify import verify_image
-from shared.image.weave import weave
+from shared.store.store import PackStore
 
-IMAGE_ID = "a" * 64
 SOURCE = SourceDigests(
     reference="sha256:" + "1" * 64,
     manifest="sha256:" + "1" * 64,
     config="sha256:" + "2" * 64,
     layers=("sha256:" + "3" * 64,),
 )
+
+
+def source_of(layers: int) -> SourceDigests:
+    """Where an image of that many layers is from."""
+    return SOURCE.model_copy(update={"layers": SOURCE.layers * layers})
+
+
 # Everything that a layer can say gets through.
 KEEP_ALL = PackOptions(
     block_size=4096,
     keep_owners=True,
     keep_setuid=True,
     keep_devices=True,
-    xattr_prefixes=("user.", "trusted.", "security.", "security.capability"),
+    xattrs=("user.", "trusted.", "security.", "security.capability"),
 )
 
 
@@ -72,7 +80,7 @@ def tar_of(*parts: Part, dialect: int = tarfile.PAX_FORMAT) -> bytes:
 
 
 def pack(
-    blob: bytes,
+    blob: bytes | ByteSource,
     out: Path,
     *,
     options: PackOptions = KEEP_ALL,
@@ -82,16 +90,17 @@ def pack(
     cancelled: threading.Event | None = None,
     limits: Limits | None = None,
 ) -> PackSummary:
-    return pack_layer(
-        io.BytesIO(blob),
-        expected=expected or LayerDigests(),
-        options=options,
-        out_path=out,
-        threads=threads,
-        on_progress=on_progress,
-        cancelled=cancelled or threading.Event(),
-        limits=limits or Limits(),
-    )
+    with Compressors(threads) as compressors:
+        return pack_layer(
+            io.BytesIO(blob) if isinstance(blob, bytes) else blob,
+            expected=expected or LayerDigests(),
+            options=options,
+            out_path=out,
+            compressors=compressors,
+            on_progress=on_progress,
+            cancelled=cancelled or threading.Event(),
+            limits=limits or Limits(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +110,10 @@ class Built:
     path: Path
     recipe: Recipe
     store: PackStore
-    sha256: str
+
+    @property
+    def content_digest(self) -> str:
+        return self.recipe.content_digest
 
 
 def add_pack(store: PackStore, blob: bytes, options: PackOptions, *, threads: int = 2) -> str:
@@ -115,23 +127,34 @@ def add_pack(store: PackStore, blob: bytes, options: PackOptions, *, threads: in
 
 
 def build_image(
-    layers: Sequence[bytes], root: Path, options: PackOptions = KEEP_ALL, *, threads: int = 2
+    layers: Sequence[bytes],
+    root: Path,
+    options: PackOptions = KEEP_ALL,
+    *,
+    threads: int = 2,
+    max_dead_share: float = 1,
+    codec: BlockCodec | None = None,
 ) -> Built:
-    """Pack, plan, weave and verify."""
+    """Pack, plan, weave and verify, and check what came out; `codec` is that of the tables."""
     store = PackStore(root / "store")
     keys = [add_pack(store, layer, options, threads=threads) for layer in layers]
     cancelled = threading.Event()
     indexes = read_indexes({key: store.pack_path(key) for key in keys}, cancelled=cancelled)
     recipe, tables = plan_image(
         [(key, indexes[key]) for key in keys],
-        image_id=IMAGE_ID,
         options=options,
+        max_dead_share=max_dead_share,
         config=ImageConfig(),
-        source=SOURCE,
-        codec=block_codec(options.compression, options.level),
+        source=source_of(len(keys)),
+        codec=codec or block_codec(options.compression, options.level),
+        open_pack=store.open_pack,
         cancelled=cancelled,
     )
     store.put_tables(tables)
     path = root / "image.squashfs"
     weave(recipe, store, path, on_progress=lambda _: None, cancelled=cancelled)
-    return Built(path, recipe, store, verify_image(path, recipe))
+    verify_image(path, recipe)
+    report = check(path)
+    assert report.exported
+    assert not report.odd_directories
+    return Built(path, recipe, store)

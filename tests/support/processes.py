@@ -32,6 +32,11 @@ class ServerProcess:
 
     _process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> None:
         """End it as a service manager does."""
         self._end(signal.SIGTERM)

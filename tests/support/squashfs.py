@@ -19,7 +19,7 @@ class PlacedImage:
 
     path: Path
     image_id: str
-    sha256: str
+    content_digest: str
     size: int
 
     def request(self, job_id: str, wait: float = 30.0) -> dict[str, Any]:
@@ -27,7 +27,7 @@ class PlacedImage:
         return {
             "job_id": job_id,
             "image_id": self.image_id,
-            "sha256": self.sha256,
+            "content_digest": self.content_digest,
             "size": self.size,
             "wait": wait,
         }
@@ -46,8 +46,9 @@ def place_image(tree: Path, image_dir: Path, *, name: str, codec: str = "gzip") 
         capture_output=True,
     )
     path.chmod(0o644)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return PlacedImage(path, image_id, sha256, path.stat().st_size)
+    # Nothing but its owner's word, where there is no recipe.
+    content_digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return PlacedImage(path, image_id, content_digest, path.stat().st_size)
 
 
 def small_tree(root: Path, **files: str) -> Path:

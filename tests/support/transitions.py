@@ -59,7 +59,7 @@ def placed(record: ImageRecord, image: str = "a") -> ImagePlaced:
         ImagePlaced,
         system="cluster",
         image_id=image * 64,
-        sha256="c" * 64,
+        content_digest="c" * 64,
         size=8192,
     )
 

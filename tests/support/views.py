@@ -3,9 +3,10 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.api import ImageView, PullView
+from shared.api import ImageDetail, ImageView, LayerView, PullView
 from shared.catalog.records import Failure, Progress
 from shared.events import LayerProgress
+from shared.image.recipe import PackOptions
 from shared.states import State
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -21,7 +22,7 @@ def image_view(**changes: Any) -> ImageView:
         "reference": REFERENCE,
         "manifest_digest": DIGEST,
         "config_digest": "sha256:" + "a" * 64,
-        "sha256": "b" * 64,
+        "content_digest": "b" * 64,
         "size": 3_456_789,
         "inodes": 80,
         "layers": (DIGEST,),
@@ -33,6 +34,15 @@ def image_view(**changes: Any) -> ImageView:
         "ready_at": NOW,
     }
     return ImageView.model_validate(values | changes)
+
+
+def image_detail(**changes: Any) -> ImageDetail:
+    """The image above, of one layer that two others have as well."""
+    share = LayerView(
+        digest=DIGEST, pack="c" * 64, size=3_000_000, dead=300_000, left_out=5, pieces=2, others=2
+    )
+    values = dict(image_view()) | {"options": PackOptions(), "shares": (share,)}
+    return ImageDetail.model_validate(values | changes)
 
 
 def pull_view(state: State, **changes: Any) -> PullView:

@@ -6,8 +6,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.image.directories import encode_listing
 from shared.image.kinds import METADATA_BLOCK
+from shared.image.squashfs.directories import encode_listing
 
 Entry = tuple[bytes, int, int, int]
 

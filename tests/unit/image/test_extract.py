@@ -6,23 +6,17 @@ import stat
 import subprocess
 import sys
 import tarfile
-import threading
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from shared.errors import InvalidInputError
-from shared.image.budget import Budget, ImageLimits
-from shared.image.codecs import block_codec
 from shared.image.errors import ImageCorruptError, ImageUnsupportedError
-from shared.image.extract import extract
-from shared.image.kinds import ALIGNMENT
-from shared.image.pack_index import PackIndex
+from shared.image.making.verify import verify_image
+from shared.image.packs.index import PackIndex
+from shared.image.reading.extract import extract
 from shared.image.recipe import Compression
-from shared.image.tables import build_tables
-from shared.image.tree import Layer, Tree
-from shared.image.verify import verify_image
 from tests.support.packing import (
     KEEP_ALL,
     Part,
@@ -33,6 +27,7 @@ from tests.support.packing import (
     symlink,
     tar_of,
 )
+from tests.support.planned import write_image
 from tests.support.rawtar import END, old_sparse_header, padded
 
 ZEROS = bytes(20_000)
@@ -178,20 +173,7 @@ def hostile_image(path: Path, names: list[bytes]) -> None:
             getattr(index, column).append(value)
         for column in ("uids", "gids", "mtimes", "xattrs", "details"):
             getattr(index, column).append(0)
-    budget = Budget(ImageLimits(), threading.Event())
-    tree = Tree(budget)
-    tree.apply(Layer(index, ALIGNMENT, 0))
-    tables = build_tables(
-        tree.root,
-        fragments=b"",
-        position=ALIGNMENT,
-        codec=block_codec("gzip"),
-        compression="gzip",
-        block_size=4096,
-        budget=budget,
-    )
-    image = tables.superblock.pack().ljust(ALIGNMENT, b"\0") + tables.blob
-    path.write_bytes(image)
+    write_image(path, index)
 
 
 @pytest.mark.parametrize("name", [b"..", b".", b"../out", b"/tmp/out", b"a\0b", b"n" * 256])
@@ -235,7 +217,7 @@ import sys
 from pathlib import Path
 sys.modules["zstandard"] = None
 from shared.errors import MissingDependencyError
-from shared.image.extract import extract
+from shared.image.reading.extract import extract
 try:
     extract(Path(sys.argv[1]), Path(sys.argv[2]))
 except MissingDependencyError as exc:

@@ -7,20 +7,26 @@ from pathlib import Path
 import pytest
 
 from shared.image import kinds
-from shared.image.budget import MAX_DEPTH, Budget, ImageLimits
 from shared.image.codecs import Zstd
-from shared.image.errors import ImageTooLargeError, PackCorruptError, WorkCancelledError
-from shared.image.pack_index import PackIndex
-from shared.image.plan import plan_image, read_indexes
+from shared.image.errors import (
+    ImageTooLargeError,
+    ImageUnsupportedError,
+    PackCorruptError,
+    WorkCancelledError,
+)
+from shared.image.merging.budget import MAX_DEPTH, Budget, ImageLimits
+from shared.image.merging.live import Layer
+from shared.image.merging.tree import Directory, Tree
+from shared.image.packs.index import PackIndex
+from shared.image.planning.plan import plan_image, read_indexes
 from shared.image.recipe import ImageConfig, PackKey, PackOptions, Recipe
-from shared.image.tree import Layer, Tree
+from tests.support.noise import noise
 from tests.support.packing import (
-    IMAGE_ID,
     KEEP_ALL,
-    SOURCE,
     Part,
     directory,
     pack,
+    source_of,
     symlink,
     tar_of,
 )
@@ -43,11 +49,12 @@ def planned(
     indexes = read_indexes(paths, cancelled=cancelled, limits=limits)
     recipe, _ = plan_image(
         [(key, indexes[key]) for key in order],
-        image_id=IMAGE_ID,
         options=KEEP_ALL,
+        max_dead_share=1,
         config=ImageConfig(),
-        source=SOURCE,
+        source=source_of(len(order)),
         codec=codec or Zstd(1),
+        open_pack=lambda key: paths[key].open("rb"),
         cancelled=cancelled,
         limits=limits,
     )
@@ -123,6 +130,16 @@ class CancellingCodec(Zstd):
         return super().compress(block)
 
 
+def test_tables_that_squashfs_cannot_address_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of four gigabytes they would take minutes.
+    monkeypatch.setattr("shared.image.squashfs.metadata._MAX_TABLE", 5000)
+    planned(tmp_path, [("a", b"")])
+    with pytest.raises(ImageUnsupportedError, match="too many files for one squashfs"):
+        planned(tmp_path, [(f"{noise(60, n).hex()}", b"") for n in range(200)])
+
+
 def test_planning_ends_soon_after_it_was_cancelled(tmp_path: Path) -> None:
     cancelled = threading.Event()
     codec = CancellingCodec(cancelled, 3)
@@ -152,10 +169,9 @@ def test_replacing_symlinks_does_not_cost_all_directories_each_time() -> None:
     links = [(kinds.SYMLINK, b"", b"l%d" % n) for n in range(10_000)]
     tree = Tree(Budget(ImageLimits(), threading.Event()))
     started = time.process_time()
-    tree.apply(Layer(index_of(*directories, *links, *links), 4096, 0))
+    tree.apply(Layer(index_of(*directories, *links, *links)))
     # In proportion to the entries it is well under a second; else tens of seconds.
     assert time.process_time() - started < 4
-    assert tree.root.children is not None
     assert len(tree.root.children) == 210_000
 
 
@@ -167,10 +183,11 @@ def test_what_was_known_of_a_replaced_symlink_is_forgotten() -> None:
         (kinds.DIRECTORY, b"", b"l"),
         (kinds.FIFO, b"l", b"second"),
     ]
-    tree.apply(Layer(index_of(*rows), 4096, 0))
-    assert tree.root.children is not None
+    tree.apply(Layer(index_of(*rows)))
     x, link = tree.root.children[b"x"], tree.root.children[b"l"]
-    assert (set(x.children or ()), set(link.children or ())) == ({b"first"}, {b"second"})
+    assert isinstance(x, Directory)
+    assert isinstance(link, Directory)
+    assert (set(x.children), set(link.children)) == ({b"first"}, {b"second"})
 
 
 def test_cancelling_is_noticed_between_rows() -> None:
@@ -178,4 +195,4 @@ def test_cancelling_is_noticed_between_rows() -> None:
     cancelled.set()
     tree = Tree(Budget(ImageLimits(), cancelled))
     with pytest.raises(WorkCancelledError):
-        tree.apply(Layer(index_of((kinds.FIFO, b"", b"f")), 4096, 0))
+        tree.apply(Layer(index_of((kinds.FIFO, b"", b"f"))))

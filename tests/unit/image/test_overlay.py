@@ -8,12 +8,11 @@ import pytest
 
 from shared.image.codecs import block_codec
 from shared.image.errors import ImageInvalidError, ImageUnsupportedError
-from shared.image.pack import read_index
-from shared.image.plan import plan_image
-from shared.image.reader import SquashImage
+from shared.image.packs.pack import read_index
+from shared.image.planning.plan import plan_image
+from shared.image.reading.reader import SquashImage
 from shared.image.recipe import ImageConfig
 from tests.support.packing import (
-    IMAGE_ID,
     KEEP_ALL,
     SOURCE,
     Part,
@@ -170,11 +169,12 @@ def test_packs_with_other_blocks_are_not_mixed(tmp_path: Path) -> None:
 def plan_with(path: Path, key: str) -> None:
     plan_image(
         [(key, read_index(path, key))],
-        image_id=IMAGE_ID,
         options=KEEP_ALL,
+        max_dead_share=1,
         config=ImageConfig(),
         source=SOURCE,
         codec=block_codec("zstd"),
+        open_pack=lambda _: path.open("rb"),
         cancelled=threading.Event(),
     )
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from shared.image.errors import ImageInvalidError
 from shared.image.recipe import PackOptions
+from tests.support.overlay_model import DoesNotFitError, expected_rows
 from tests.support.packing import (
     KEEP_ALL,
     Part,
@@ -20,12 +21,16 @@ from tests.support.packing import (
     symlink,
     tar_of,
 )
-from tests.support.trees import DoesNotFitError, expected_rows, image_rows
+from tests.support.trees import image_rows
 
 
 def whiteout(path: str) -> tuple[str, bytes]:
     parent, _, name = path.rpartition("/")
     return f"{parent}/.wh.{name}", b""
+
+
+def opaque(path: str) -> tuple[str, bytes]:
+    return f"{path}/.wh..wh..opq", b""
 
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -41,7 +46,7 @@ OTHERS = st.one_of(
     st.builds(lambda path: member(path, tarfile.FIFOTYPE), PATHS),
     st.builds(lambda path: member(path, tarfile.CHRTYPE, devmajor=5, devminor=300), PATHS),
     st.builds(whiteout, PATHS),
-    st.builds(lambda path: (f"{path}/.wh..wh..opq", b""), PATHS),
+    st.builds(opaque, PATHS),
 )
 
 
@@ -53,13 +58,21 @@ def stacks(draw: st.DrawFn) -> list[list[Part]]:
     for _ in range(draw(st.integers(1, 4))):
         layer: list[Part] = []
         for _ in range(draw(st.integers(0, 7))):
-            sort = draw(st.integers(0, 9))
+            sort = draw(st.integers(0, 11))
             if sort < 4:
                 name, content = draw(FILES)
                 files.append(name)
                 layer.append((name, content))
             elif sort == 4 and files:
                 layer.append(hard_link(draw(PATHS), draw(st.sampled_from(files))))
+            elif sort == 5 and files:
+                # The way a file is moved, or made a link before its name goes.
+                target = draw(st.sampled_from(files))
+                layer += [hard_link(draw(PATHS), target), whiteout(target)]
+            elif sort == 6:
+                # The way a directory is emptied, or put in the place of something else.
+                path = draw(PATHS)
+                layer += [directory(path), opaque(path)]
             else:
                 layer.append(draw(OTHERS))
         stack.append(layer)
@@ -69,7 +82,7 @@ def stacks(draw: st.DrawFn) -> list[list[Part]]:
 STRICT = PackOptions(block_size=4096, compression="gzip")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(stacks(), st.sampled_from([KEEP_ALL, STRICT]))
 def test_a_random_stack_becomes_the_tree_that_plain_tar_logic_expects(
     stack: list[list[Part]], options: PackOptions

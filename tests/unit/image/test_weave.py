@@ -12,9 +12,9 @@ import pytest
 from pydantic import ValidationError
 
 from shared.image.errors import ImageCorruptError, PackCorruptError, WorkCancelledError
+from shared.image.making.verify import verify_image
+from shared.image.making.weave import weave
 from shared.image.recipe import Recipe
-from shared.image.verify import verify_image
-from shared.image.weave import weave
 from tests.support.packing import Built, build_image, tar_of
 
 NOISE = random.Random(1).randbytes(300_000)
@@ -43,7 +43,7 @@ def test_the_same_recipe_gives_the_same_bytes_over_an_older_file(
     target.write_bytes(b"\xff" * (built.recipe.size + 999))
     woven(built, target)
     assert target.read_bytes() == built.path.read_bytes()
-    assert verify_image(target, built.recipe) == built.sha256
+    verify_image(target, built.recipe)
 
 
 def test_an_open_file_is_filled_and_stays_open(built: Built) -> None:
@@ -58,7 +58,7 @@ def test_another_file_system_gets_the_same_bytes(built: Built) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
         target = Path(place) / "image"
         woven(built, target)
-        assert verify_image(target, built.recipe) == built.sha256
+        verify_image(target, built.recipe)
 
 
 def test_progress_adds_up_to_all_that_was_copied(built: Built, tmp_path: Path) -> None:
@@ -172,20 +172,21 @@ import sys, threading
 from pathlib import Path
 sys.modules["isal"] = sys.modules["zstandard"] = None
 from shared.image.recipe import Recipe
-from shared.image.store import PackStore
-from shared.image.verify import verify_image
-from shared.image.weave import weave
+from shared.store.store import PackStore
+from shared.image.making.verify import verify_image
+from shared.image.making.weave import weave
 recipe = Recipe.model_validate_json(sys.stdin.read())
 target = Path(sys.argv[2])
 store = PackStore(Path(sys.argv[1]))
 weave(recipe, store, target, on_progress=lambda n: None, cancelled=threading.Event())
-print(verify_image(target, recipe))
+verify_image(target, recipe)
 """
-    result = subprocess.run(
-        [sys.executable, "-c", script, str(built.store.root), str(tmp_path / "image")],
+    target = tmp_path / "image"
+    subprocess.run(
+        [sys.executable, "-c", script, str(built.store.root), str(target)],
         input=built.recipe.model_dump_json(),
         capture_output=True,
         text=True,
         check=True,
     )
-    assert result.stdout.strip() == built.sha256
+    assert target.read_bytes() == built.path.read_bytes()

@@ -1,0 +1,1 @@
+"""From a recipe to a flat image: copying and checking, without a codec."""

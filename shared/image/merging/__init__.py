@@ -1,0 +1,1 @@
+"""Layers become one tree of inodes: overlay semantics on numbers that point into packs."""

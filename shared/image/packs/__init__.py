@@ -1,0 +1,1 @@
+"""The pack: one layer, converted once, in a file of its own."""
