@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from shared.errors import ConfigError
-from shared.image.recipe import PackOptions
+from shared.image.recipe import DeadShare, PackOptions
 from shared.models import NodeName, Strict, SystemName
 
 CONFIG_FILE_VARIABLE = "DRAY_CONFIG"
@@ -58,6 +58,7 @@ class SystemSettings(Strict):
     image_dir: Path
     platform: Platform = Field(default_factory=this_platform)
     pack: PackOptions = PackOptions()
+    max_dead_share: DeadShare = 0.15
 
 
 class RegistrySettings(Strict):
@@ -113,9 +114,23 @@ class ConverterSettings(Strict):
     check_slots: Annotated[int, Field(ge=1, le=1024)] = 16
     parallel_layers: Annotated[int, Field(ge=1, le=64)] = 3
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Compression threads per layer; 0 takes one per core."""
+    """Compression threads, shared by all layers; 0 takes one per core."""
     pull_timeout: Seconds = 4 * 3600.0
     max_layer_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 30
+
+
+class HousekeepingSettings(Strict):
+    """What converters do for the pack store besides filling it; one of them at a time."""
+
+    interval: Seconds = 3600.0
+    grace: Seconds = 86400.0
+    """Never shorter than converter.pull_timeout: a pull counts on the packs that it has found."""
+    keep_unused_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    max_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
+    scrub_days: Annotated[int, Field(ge=0, le=3650)] = 30
+    """0: never."""
+    scrub_rate: Annotated[int, Field(ge=1 << 20)] = 32 << 20
+    """In bytes per second."""
 
 
 class DistributorSettings(Strict):
@@ -160,6 +175,7 @@ class Settings(Strict):
     pull: PullSettings = PullSettings()
     gateway: GatewaySettings = GatewaySettings()
     converter: ConverterSettings = ConverterSettings()
+    housekeeping: HousekeepingSettings = HousekeepingSettings()
     distributor: DistributorSettings = DistributorSettings()
     agent: AgentSettings = Field(default_factory=AgentSettings)
     log: LogSettings = LogSettings()

@@ -27,6 +27,9 @@ EVENT_SECONDS = Histogram(
 EVENTS_PUBLISHED = Counter(
     "dray_events_published_total", "Events that the bus took over, by type.", ("type",)
 )
+STORE_DAMAGED = Counter(
+    "dray_store_damaged_total", "Files of the pack store that this process found damaged."
+)
 BUS_CONNECTED = Gauge("dray_bus_connected", "Whether this process reaches the bus.")
 
 

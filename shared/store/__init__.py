@@ -1,0 +1,1 @@
+"""The pack store: files that all converters share, their locks, and how they are looked after."""
