@@ -1,5 +1,6 @@
 """One layer, straight off the wire, becomes one pack; nothing is ever unpacked."""
 
+from services.converter.packing.compressors import Compressors
 from services.converter.packing.errors import (
     LayerInvalidError,
     LayerMismatchError,
@@ -12,6 +13,7 @@ from services.converter.packing.stream import ByteSource, LayerDigests
 
 __all__ = [
     "ByteSource",
+    "Compressors",
     "Feed",
     "FeedClosedError",
     "LayerDigests",

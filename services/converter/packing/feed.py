@@ -25,7 +25,7 @@ class Feed:
     def __init__(self, capacity: int = 8 << 20) -> None:
         self._capacity = capacity
         self._changed = threading.Condition()
-        self._chunks: deque[memoryview] = deque()
+        self._chunks: deque[bytes | memoryview] = deque()
         self._buffered = 0
         self._finished = False
         self._closed = False
@@ -81,13 +81,14 @@ class Feed:
                 return b""
             chunk = self._chunks.popleft()
             if len(chunk) > size:
-                self._chunks.appendleft(chunk[size:])
-                chunk = chunk[:size]
+                view = memoryview(chunk)
+                self._chunks.appendleft(view[size:])
+                chunk = view[:size]
             self._buffered -= len(chunk)
             # Half empty, not one byte less than full: fewer hops between the threads.
             if self._buffered <= self._capacity // 2:
                 self._wake_writer()
-        return chunk.tobytes()
+        return chunk if isinstance(chunk, bytes) else chunk.tobytes()
 
     def _offer(self, chunk: bytes) -> bool:
         with self._changed:
@@ -95,7 +96,7 @@ class Feed:
                 raise FeedClosedError("nobody reads this layer any more")
             if self._buffered >= self._capacity:
                 return False
-            self._chunks.append(memoryview(chunk))
+            self._chunks.append(chunk)
             self._buffered += len(chunk)
             self._changed.notify_all()
             return True

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.converter.packing.blocks import BlockWriter
+from services.converter.packing.compressors import Compressors
 from services.converter.packing.errors import LayerInvalidError
 from services.converter.packing.limits import Limits
 from services.converter.packing.packer import Packer
 from services.converter.packing.stream import ByteSource, LayerDigests, LayerStream
 from services.converter.packing.tar_bytes import TarBytes
 from services.converter.packing.tar_reader import TarReader
+from shared.files import publishing
 from shared.image.codecs import block_codec
 from shared.image.errors import WorkCancelledError
-from shared.image.files import publishing
-from shared.image.pack import pack_key, write_index
+from shared.image.packs.index import PackIndex
+from shared.image.packs.pack import pack_key, write_index
 from shared.image.recipe import PackKey, PackOptions
 
 _DEFAULT_LIMITS = Limits()
@@ -40,7 +42,7 @@ def pack_layer(
     expected: LayerDigests,
     options: PackOptions,
     out_path: Path,
-    threads: int,
+    compressors: Compressors,
     on_progress: Callable[[int], None],
     cancelled: threading.Event,
     limits: Limits = _DEFAULT_LIMITS,
@@ -52,6 +54,7 @@ def pack_layer(
     blob bytes read so far, from another thread. Setting `cancelled` ends the work soon.
     """
     codec = block_codec(options.compression, options.level)
+    index = PackIndex(compression=options.compression, block_size=options.block_size)
     with (
         LayerStream(
             source,
@@ -61,19 +64,19 @@ def pack_layer(
             cancelled=cancelled,
         ) as layer,
         publishing(out_path) as out,
-        BlockWriter(out, codec, threads) as blocks,
+        BlockWriter(out, codec, compressors, index) as blocks,
     ):
         reader = TarReader(TarBytes(layer.next_chunk), limits)
-        packer = Packer(options, blocks, limits, reader.read)
+        packer = Packer(options, index, blocks, limits, reader.read)
         try:
             for member in reader:
                 packer.add(member)
+            facts = layer.finish()
         except LayerInvalidError:
             # A damaged transfer explains more than what it did to the tar, and can be repeated.
             layer.blame_transfer()
             raise
-        facts = layer.finish()
-        index = packer.finish()
+        packer.finish()
         key = pack_key(facts.diff_id, options)
         write_index(out, index, key)
         if cancelled.is_set():

@@ -4,25 +4,26 @@ Whole blocks of a file follow each other; its last bytes, and files smaller than
 fragment blocks. A block of zeros is a hole.
 """
 
-from array import array
 from collections.abc import Callable
 
 from services.converter.packing.blocks import BlockWriter
 from services.converter.packing.errors import LayerInvalidError
+from services.converter.packing.fragments import Fragments
 from services.converter.packing.limits import Budget, Limits
 from services.converter.packing.policy import Policy
 from services.converter.packing.tar_reader import Member
 from services.converter.packing.tar_sparse import SparseMap
 from shared.image import kinds
-from shared.image.pack_index import PackIndex, Xattrs
+from shared.image.packs.index import PackIndex, Xattrs
 from shared.image.recipe import PackOptions
 
 Read = Callable[[int], bytes]
 
-_WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 # What aufs left behind, which is neither a file nor a whiteout; nor is anything below it.
 _AUFS = b".wh..wh."
+# Of these, whiteouts would hide the directory that they are in, or the one above.
+_NO_NAMES = frozenset((b"", b".", b".."))
 # Of a directory that no entry lies in, so far.
 _NO_ROW = -1
 # An attribute's two strings, a tuple, and their places.
@@ -34,18 +35,22 @@ class Packer:
     """Takes members in the tar's order, then `finish` gives the index."""
 
     def __init__(
-        self, options: PackOptions, blocks: BlockWriter, limits: Limits, read: Read
+        self,
+        options: PackOptions,
+        index: PackIndex,
+        blocks: BlockWriter,
+        limits: Limits,
+        read: Read,
     ) -> None:
         self._block_size = options.block_size
         self._policy = Policy(options)
         self._blocks = blocks
         self._limits = limits
         self._read = read
-        self._index = PackIndex(compression=options.compression, block_size=options.block_size)
+        self._index = index
+        self._fragments = Fragments(blocks, index)
         self._content_bytes = 0
         self._zeros = bytes(options.block_size)
-        self._fragment = bytearray()
-        self._fragment_blocks: list[int] = []
         self._budget = Budget(limits)
         # Every directory that the image will have because of this layer.
         self._directory_rows: dict[bytes, int] = {b"": _NO_ROW}
@@ -53,12 +58,13 @@ class Packer:
 
     def add(self, member: Member) -> None:
         parent, _, name = member.path.rpartition(b"/")
-        if _WHITEOUT in member.path and self._is_mark(parent, name):
+        if kinds.WHITEOUT in member.path and self._is_mark(member.kind, parent, name):
+            return
+        if not name and member.kind != kinds.DIRECTORY:
+            # The root stays a directory, whatever a layer calls it.
             return
         index = self._index
         self._budget.add_entry(len(name))
-        if not name and member.kind != kinds.DIRECTORY:
-            raise LayerInvalidError("a layer's tar has something else than a directory as its root")
         kind, details = self._details(member)
         index.kinds.append(kind)
         index.details.append(details)
@@ -72,31 +78,30 @@ class Packer:
         index.mtimes.append(member.mtime)
         index.xattrs.append(self._xattrs(member) if member.xattrs else 0)
 
-    def finish(self) -> PackIndex:
+    def finish(self) -> None:
         """Write what is left; now every block's place is known."""
-        self._flush_fragment()
-        starts = self._blocks.finish()
-        index = self._index
-        index.blocks = self._blocks.sizes
-        index.file_starts = array("Q", map(starts.__getitem__, index.file_blocks))
-        for block in self._fragment_blocks:
-            index.fragments.extend((starts[block], index.blocks[block]))
-        index.data_length = self._blocks.length
-        index.data_sha256 = self._blocks.sha256
-        return index
+        self._fragments.flush()
+        self._blocks.finish()
 
-    def _is_mark(self, parent: bytes, name: bytes) -> bool:
+    def _is_mark(self, kind: int, parent: bytes, name: bytes) -> bool:
         """Note a whiteout or an opaque mark; true as well for what is to be ignored."""
         index = self._index
+        if parent == kinds.AUFS_LINKS and kind == kinds.FILE:
+            # Hidden in the image, but what hard links of this layer are about.
+            return False
         leftover = parent.startswith(_AUFS) or b"/" + _AUFS in parent
         if not leftover and name == _OPAQUE:
             self._budget.add_entry(len(parent))
             index.opaques.append(parent)
-        elif not leftover and name.startswith(_WHITEOUT) and not name.startswith(_AUFS):
+        elif not leftover and name.startswith(kinds.WHITEOUT) and not name.startswith(_AUFS):
+            hidden = name.removeprefix(kinds.WHITEOUT)
+            if hidden in _NO_NAMES:
+                message = f"a layer's tar has a whiteout that names no file: {name!r} in {parent!r}"
+                raise LayerInvalidError(message)
             self._budget.add_entry(len(parent) + len(name))
             index.whiteout_parents.append(parent)
-            index.whiteout_names.append(name[len(_WHITEOUT) :])
-        return leftover or name.startswith(_WHITEOUT)
+            index.whiteout_names.append(hidden)
+        return leftover or name.startswith(kinds.WHITEOUT)
 
     def _directory(self, path: bytes) -> int:
         row = self._directory_rows.get(path, _NO_ROW)
@@ -152,15 +157,21 @@ class Packer:
         index, size = self._index, member.size
         self._content_bytes += size
         self._limits.check_bytes(self._content_bytes)
+        file = len(index.file_sizes)
         index.file_sizes.append(size)
-        index.file_blocks.append(self._blocks.count)
+        # Only files with whole blocks have a place of their own; the writer finds it.
+        index.file_starts.append(0)
+        index.file_blocks.append(0)
+        suspect = size >= self._block_size and self._blocks.begin_file(file, size)
         if member.sparse is not None:
             tail = self._add_sparse_blocks(member.sparse)
         else:
             for _ in range(size // self._block_size):
                 self._add_block(self._read(self._block_size))
             tail = self._read(size % self._block_size)
-        fragment, offset = self._add_to_fragment(tail) if tail else (kinds.NO_FRAGMENT, 0)
+        if suspect:
+            self._blocks.end_file(file)
+        fragment, offset = self._fragments.add(file, tail) if tail else (kinds.NO_FRAGMENT, 0)
         index.file_fragments.append(fragment)
         index.file_fragment_offsets.append(offset)
 
@@ -201,16 +212,3 @@ class Packer:
     def _finish_sparse_block(self, block: bytearray) -> None:
         self._add_block(bytes(block) + bytes(self._block_size - len(block)))
         block.clear()
-
-    def _add_to_fragment(self, tail: bytes) -> tuple[int, int]:
-        if len(self._fragment) + len(tail) > self._block_size:
-            self._flush_fragment()
-        offset = len(self._fragment)
-        self._fragment += tail
-        return len(self._fragment_blocks), offset
-
-    def _flush_fragment(self) -> None:
-        if self._fragment:
-            self._fragment_blocks.append(self._blocks.count)
-            self._blocks.add(bytes(self._fragment))
-            self._fragment.clear()

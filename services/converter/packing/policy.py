@@ -5,13 +5,17 @@ from services.converter.packing.limits import MAX_XATTR_LIST, MAX_XATTR_NAME, MA
 from services.converter.packing.tar_reader import Member
 from shared.image import kinds
 from shared.image.kinds import XATTR_PREFIXES
-from shared.image.pack_index import Xattrs
+from shared.image.packs.index import Xattrs
 from shared.image.recipe import PackOptions
 
 # File capabilities are as good as setuid: a prefix that happens to cover them is not enough.
 _CAPABILITIES = b"security.capability"
+# Linux knows these attributes of files and directories only.
+_USER = b"user."
+_USER_KINDS = frozenset((kinds.FILE, kinds.DIRECTORY))
 _SET_ID_BITS = 0o6000
-_MAX_OWNER = 0xFFFFFFFE
+# All bits set mean "nobody in particular" to chown(), which then leaves what is new to root.
+_NO_OWNER = 0xFFFFFFFF
 _MAX_MAJOR = 0xFFF
 _MAX_MINOR = 0xFFFFF
 
@@ -21,7 +25,9 @@ class Policy:
 
     def __init__(self, options: PackOptions) -> None:
         self._options = options
-        self._prefixes = tuple(prefix.encode() for prefix in options.xattr_prefixes)
+        names = [name.encode() for name in options.xattrs]
+        self._xattr_names = frozenset(names)
+        self._xattr_prefixes = tuple(name for name in names if name.endswith(b"."))
 
     def mode(self, member: Member) -> int:
         if member.kind == kinds.SYMLINK:
@@ -31,12 +37,20 @@ class Policy:
     def owner(self, number: int) -> int:
         if not self._options.keep_owners:
             return 0
-        if not 0 <= number <= _MAX_OWNER:
+        if not -(1 << 31) <= number <= _NO_OWNER:
             raise LayerInvalidError(f"a layer's tar has an entry owned by number {number}")
-        return number
+        number &= _NO_OWNER
+        return 0 if number == _NO_OWNER else number
 
     def xattrs(self, member: Member) -> Xattrs:
-        wanted = tuple(sorted(pair for pair in member.xattrs if self._wanted(*pair)))
+        wanted = tuple(
+            sorted(
+                pair
+                for pair in member.xattrs
+                if self._wanted(*pair)
+                and (member.kind in _USER_KINDS or not pair[0].startswith(_USER))
+            )
+        )
         if sum(len(name) + 1 for name, _ in wanted) > MAX_XATTR_LIST:
             raise LayerInvalidError("a layer's tar has an entry with too many extended attributes")
         return wanted
@@ -51,11 +65,9 @@ class Policy:
         return major << 8 | minor & 0xFF | (minor & ~0xFF) << 12
 
     def _wanted(self, name: bytes, value: bytes) -> bool:
-        if name == _CAPABILITIES:
-            wanted = name in self._prefixes
-        else:
-            # Squashfs has no other name spaces, whatever a site lists.
-            wanted = name.startswith(self._prefixes) and name.startswith(XATTR_PREFIXES)
+        wanted = name in self._xattr_names or (
+            name != _CAPABILITIES and name.startswith(self._xattr_prefixes)
+        )
         if wanted and not (len(name) <= MAX_XATTR_NAME and len(value) <= MAX_XATTR_VALUE):
             message = f"a layer's tar has an extended attribute that is too long: {name[:60]!r}"
             raise LayerInvalidError(message)

@@ -1,23 +1,20 @@
 """A layer's bytes on their way to its tar: digests and decompression, each in its own thread."""
 
 import hashlib
-import io
 import threading
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import BinaryIO, Final, Protocol, Self, cast
+from typing import Final, Protocol, Self
 
 from services.converter.packing.channel import Channel, ChannelClosedError
 from services.converter.packing.errors import LayerInvalidError, LayerMismatchError
+from services.converter.packing.expand import READ, expanded
 from services.converter.packing.limits import Limits
-from shared.image.codecs import load
 from shared.image.errors import WorkCancelledError
 
-CHUNK: Final = 1 << 20
-_READ: Final = 256 << 10
 _QUEUED_CHUNKS: Final = 8
 _POLL: Final = 0.2
 # A thread that does not end is stuck in a source that breaks its contract; it is a daemon.
@@ -151,16 +148,19 @@ class LayerStream:
 
     def _expand_all(self) -> None:
         try:
-            tar = _expanded(self._blob)
-            while chunk := tar.read(CHUNK):
+            for chunk in expanded(self._blob):
                 self._tar_size += len(chunk)
                 self._limits.check_ratio(self._blob.size, self._tar_size)
                 self._hashed.put(chunk)
                 self._parsed.put(chunk)
         except Exception as exc:
-            if self._blob.failed or not _is_codec_error(exc):
+            invalid = isinstance(exc, LayerInvalidError)
+            if self._blob.failed or not (invalid or _is_codec_error(exc)):
                 raise
+            # Its digest tells whether this is the layer, or what became of it on its way.
             self._blob.drain()
+            if invalid:
+                raise
             raise LayerInvalidError(f"a layer's blob cannot be decompressed: {exc}") from exc
         self._blob.drain()
 
@@ -172,7 +172,7 @@ class LayerStream:
             pass
 
 
-class _Blob(io.RawIOBase):
+class _Blob:
     """The blob as it arrives: counted, hashed, never longer than promised."""
 
     def __init__(
@@ -195,28 +195,20 @@ class _Blob(io.RawIOBase):
     def peek(self, size: int) -> bytes:
         """The first bytes, which stay to be read."""
         while len(self._ahead) < size:
-            piece = self._take(_READ)
+            piece = self._take(READ)
             if not piece:
                 break
             self._ahead += piece
         return self._ahead[:size]
 
-    def read(self, size: int = _READ, /) -> bytes:
+    def read(self, size: int = READ, /) -> bytes:
         if self._ahead:
             piece, self._ahead = self._ahead[:size], self._ahead[size:]
             return piece
         return self._take(size)
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "bytearray | memoryview", /) -> int:  # type: ignore[override]
-        piece = self.read(len(buffer))
-        buffer[: len(piece)] = piece
-        return len(piece)
-
     def drain(self) -> None:
-        while self.read(_READ):
+        while self.read(READ):
             pass
 
     def close_source(self) -> None:
@@ -240,22 +232,9 @@ class _Blob(io.RawIOBase):
         return piece
 
 
-def _expanded(blob: _Blob) -> BinaryIO:
-    magic = blob.peek(4)
-    if magic[:2] == b"\x1f\x8b":
-        opened = load("isal.igzip").IGzipFile(fileobj=blob, mode="rb")
-    elif magic == b"\x28\xb5\x2f\xfd" or (magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5):
-        # The second kind is a skippable frame, which parallel compressors write first.
-        decompressor = load("zstandard").ZstdDecompressor()
-        opened = decompressor.stream_reader(blob, read_size=_READ, read_across_frames=True)
-    else:
-        opened = blob
-    return cast("BinaryIO", opened)
-
-
 def _is_codec_error(error: Exception) -> bool:
     # The codecs' own classes are not at hand before they are loaded.
-    codec = type(error).__name__ in {"ZstdError", "IsalError"}
+    codec = type(error).__name__ in {"ZstdError", "IsalError", "LZMAError"}
     return codec or isinstance(error, EOFError | OSError | zlib.error)
 
 

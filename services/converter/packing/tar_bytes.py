@@ -1,8 +1,21 @@
 """A tar's bytes, from chunks of any size to exactly as many as are asked for."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from services.converter.packing.errors import LayerInvalidError
+
+
+class TarInput(Protocol):
+    """What a tar is read from."""
+
+    def take(self, size: int) -> bytes: ...
+
+    def skip(self, size: int) -> None: ...
+
+    def skip_padding(self, size: int) -> None: ...
+
+    def at_end(self) -> bool: ...
 
 
 class TarBytes:
@@ -31,6 +44,13 @@ class TarBytes:
             if not self._chunk:
                 raise _cut_short()
         self._at += size
+
+    def skip_padding(self, size: int) -> None:
+        """As `skip`, but the data may end before it: some writers leave the last padding out."""
+        while size and not self.at_end():
+            step = min(size, len(self._chunk) - self._at)
+            self._at += step
+            size -= step
 
     def at_end(self) -> bool:
         if self._at == len(self._chunk):

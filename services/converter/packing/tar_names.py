@@ -2,7 +2,8 @@
 
 from services.converter.packing.errors import LayerInvalidError
 from services.converter.packing.limits import MAX_NAME, MAX_PATH
-from shared.image.budget import MAX_DEPTH
+from shared.image.kinds import WHITEOUT
+from shared.image.merging.budget import MAX_DEPTH
 
 
 def normalised(path: bytes) -> bytes:
@@ -33,6 +34,8 @@ def _components(path: bytes) -> list[bytes]:
 
 def _check_lengths(path: bytes) -> None:
     parts = path.split(b"/")
+    # A whiteout's name is longer than the name that it takes away.
+    parts[-1] = parts[-1].removeprefix(WHITEOUT)
     if len(path) > MAX_PATH or max(map(len, parts)) > MAX_NAME:
         message = f"a layer's tar has a path that is too long for Linux: {path[:60]!r}…"
         raise LayerInvalidError(message)

@@ -50,19 +50,24 @@ def read_old_map(header: bytes, take: Take) -> SparseMap:
 def read_pax_map(pax: Pax, take: Take) -> SparseMap:
     """Format 1.0 has its map in front of the data, the others have it in the pax header."""
     if pax.get(b"GNU.sparse.major") == b"1":
-        size = parse_decimal(pax.get(b"GNU.sparse.realsize", b""))
+        size = _real_size(pax)
         numbers = _numbers(take)
         count = next(numbers)
         if count > _MAX_REGIONS:
             raise _bad_map()
         flat = list(islice(numbers, 2 * count))
     else:
-        size = parse_decimal(pax.get(b"GNU.sparse.size", b""))
+        size = _real_size(pax)
         text = pax.get(b"GNU.sparse.map", b"")
         flat = [parse_decimal(number) for number in text.split(b",")] if text else []
     if len(flat) % 2:
         raise _bad_map()
     return _checked(size, list(zip(flat[::2], flat[1::2], strict=True)))
+
+
+def _real_size(pax: Pax) -> int:
+    """Formats 0.0 and 0.1 have the one key, format 1.0 has the other."""
+    return parse_decimal(pax.get(b"GNU.sparse.realsize") or pax.get(b"GNU.sparse.size") or b"")
 
 
 def _old_entries(block: bytes, start: int, count: int) -> Regions:

@@ -9,8 +9,8 @@ import pytest
 from services.converter.packing import LayerInvalidError, LayerTooLargeError, Limits
 from services.converter.packing.tar_bytes import TarBytes
 from services.converter.packing.tar_reader import TarReader
-from shared.image.budget import MAX_DEPTH
-from shared.image.pack import read_index
+from shared.image.merging.budget import MAX_DEPTH
+from shared.image.packs.pack import read_index
 from tests.support.packing import (
     Part,
     directory,
