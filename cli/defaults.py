@@ -15,6 +15,15 @@ def usual_sockets() -> tuple[Path, ...]:
 
 def own_data_dir() -> Path:
     """Where `dray up` of an ordinary user keeps its data."""
-    base = os.environ.get("XDG_DATA_HOME", "")
+    return _base("XDG_DATA_HOME", ".local/share") / "dray"
+
+
+def own_cache_dir() -> Path:
+    """Where `dray convert` keeps the layers that it converted."""
+    return _base("XDG_CACHE_HOME", ".cache") / "dray"
+
+
+def _base(variable: str, below_home: str) -> Path:
+    given = os.environ.get(variable, "")
     # The specification says to ignore a relative path.
-    return (Path(base) if base.startswith("/") else Path.home() / ".local/share") / "dray"
+    return Path(given) if given.startswith("/") else Path.home() / below_home

@@ -9,8 +9,12 @@ from typing import Annotated
 
 import typer
 
+from cli.convert_command import convert
 from cli.defaults import LOCAL_GATEWAY
 from cli.errors import EXIT_FAILED, EXIT_NOT_RUN, CliError
+from cli.inspect_command import inspect
+from cli.show import plain
+from cli.store_command import store_app
 from shared.errors import DrayError
 
 EXIT_CODES = """Exit codes: 0 done; 1 the pull failed or the image is not there; 2 wrong usage;
@@ -26,6 +30,7 @@ app = typer.Typer(
 )
 queue_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(queue_app, name="queue", short_help="Show what is being pulled, and what failed.")
+app.add_typer(store_app, name="store", short_help="Look after a pack store.")
 
 Reference = Annotated[
     str,
@@ -89,7 +94,7 @@ def dray(
     """
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES, short_help="Fetch an image and make it READY on the cluster.")
 def pull(
     reference: Reference,
     url: Url = LOCAL_GATEWAY,
@@ -280,6 +285,13 @@ def run(
     raise typer.Exit(code)
 
 
+app.command(
+    short_help="Make a squashfs file of an image, without services.",
+    epilog="Exit codes: 0 done; 1 failed, with the reason; 2 wrong usage; 130 and 143 interrupted.",
+)(convert)
+app.command(short_help="Show an image's layers, sharing and dead data.", epilog=EXIT_CODES)(inspect)
+
+
 @app.command(short_help="Start all services on this machine.")
 def up(
     config: Annotated[
@@ -320,7 +332,8 @@ def _without_separator(command: list[str]) -> tuple[str, ...]:
 
 
 def _told(exc: DrayError, code: int) -> int:
-    print(f"dray: {exc.message}", file=sys.stderr)
+    # It may quote what an image, a registry or an archive says.
+    print(f"dray: {plain(exc.message)}", file=sys.stderr)
     return code
 
 

@@ -1,12 +1,12 @@
 """Showing a pull as it goes: bars on a terminal, a line per change anywhere else."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cli import show
-from cli.answers import Layer, Progress, Pull
+from cli.answers import Layer, Progress
 from shared.states import State
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ QUIET_SECONDS: Final = 10.0
 """In a log, a long stage says how far it is this often."""
 MAX_BARS: Final = 16
 
-MEANING: Final = {
+MEANING: Final[Mapping[State, str]] = {
     State.INIT: "waiting for a converter",
     State.PULLING: "fetching layers from the registry",
     State.EXAMINATION: "examined by the site",
@@ -25,10 +25,25 @@ MEANING: Final = {
 }
 
 
+class Shown(Protocol):
+    """What is shown of a pull, or of a conversion without services."""
+
+    @property
+    def state(self) -> State: ...
+    @property
+    def tries(self) -> int: ...
+    @property
+    def ended(self) -> bool: ...
+    @property
+    def progress(self) -> Progress | None: ...
+    @property
+    def trouble(self) -> str | None: ...
+
+
 class Display(Protocol):
     """Somewhere to show a pull."""
 
-    def update(self, pull: Pull) -> None: ...
+    def update(self, pull: Shown) -> None: ...
 
     def away(self, seconds: float, reason: str) -> None:
         """No gateway answers for so long now; the next update says that one does again."""
@@ -37,7 +52,7 @@ class Display(Protocol):
 class Silence:
     """For JSON: only the end is told."""
 
-    def update(self, pull: Pull) -> None:
+    def update(self, pull: Shown) -> None:
         return
 
     def away(self, seconds: float, reason: str) -> None:
@@ -47,8 +62,14 @@ class Silence:
 class Lines:
     """One line per change of state, with the bytes."""
 
-    def __init__(self, write: Callable[[str], None], repeat: float) -> None:
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        repeat: float,
+        meaning: Mapping[State, str] = MEANING,
+    ) -> None:
         self._write = write
+        self._stages = meaning
         self._repeat = repeat
         self._began = time.monotonic()
         self._phase: tuple[State, int] | None = None
@@ -57,13 +78,13 @@ class Lines:
         self._printed_at = 0.0
         self._away = False
 
-    def update(self, pull: Pull) -> None:
+    def update(self, pull: Shown) -> None:
         now = time.monotonic()
         self._away = False
         if pull.ended:
             self._print(self._latest, now)
             return
-        told = _told(pull)
+        told = _told(pull, self._stages)
         if self._phase != (pull.state, pull.tries):
             # What the state before came to, which its first line could not know.
             self._print(self._latest, now)
@@ -87,12 +108,12 @@ class Lines:
 class Bars:
     """A bar for each layer and one for the whole, redrawn in place below what is over."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, stderr: bool = False, meaning: Mapping[State, str] = MEANING) -> None:
         from rich import progress  # noqa: PLC0415
         from rich.console import Console  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
-        console = Console(highlight=False)
+        console = Console(highlight=False, stderr=stderr)
         self.drawing = progress.Progress(
             progress.SpinnerColumn(),
             progress.TextColumn("{task.description}", markup=False),
@@ -103,14 +124,17 @@ class Bars:
             console=console,
             transient=True,
         )
-        self._over = Lines(lambda line: console.print(Text(line)), repeat=float("inf"))
+        self._over = Lines(
+            lambda line: console.print(Text(line)), repeat=float("inf"), meaning=meaning
+        )
+        self._stages = meaning
         self._whole = self.drawing.add_task("INIT", total=None, note="")
         self._layers: dict[str, TaskID] = {}
 
-    def update(self, pull: Pull) -> None:
+    def update(self, pull: Shown) -> None:
         self._over.update(pull)
         progress = _current(pull)
-        note = _meaning(pull)
+        note = _meaning(pull, self._stages)
         if progress and progress.total:
             note = _pace(progress) or note
         self.drawing.update(
@@ -150,15 +174,15 @@ def display_for(*, json: bool, terminal: bool) -> tuple[Display, AbstractContext
     return Lines(lambda line: print(line, flush=True), QUIET_SECONDS), nullcontext()
 
 
-def _told(pull: Pull) -> str:
+def _told(pull: Shown, stages: Mapping[State, str]) -> str:
     progress = _current(pull)
     line = f"{pull.state:<10}  "
     if progress is None or not progress.total:
-        return line + _meaning(pull)
+        return line + _meaning(pull, stages)
     if progress.done:
         line += f"{show.size(progress.done)} of {show.size(progress.total)}"
     else:
-        line += f"{MEANING.get(pull.state, '')}: {show.size(progress.total)}"
+        line += f"{stages.get(pull.state, '')}: {show.size(progress.total)}"
     if progress.layers:
         reused = sum(layer.cached for layer in progress.layers)
         line += f" in {_count(len(progress.layers), 'layer')}"
@@ -166,13 +190,13 @@ def _told(pull: Pull) -> str:
     return line
 
 
-def _meaning(pull: Pull) -> str:
+def _meaning(pull: Shown, stages: Mapping[State, str]) -> str:
     if pull.state is State.INIT and pull.trouble:
         return show.plain(pull.trouble)
-    return MEANING.get(pull.state, "")
+    return stages.get(pull.state, "")
 
 
-def _current(pull: Pull) -> Progress | None:
+def _current(pull: Shown) -> Progress | None:
     """Progress of an earlier stage says nothing about this one."""
     progress = pull.progress
     return progress if progress and progress.stage is pull.state else None

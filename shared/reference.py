@@ -2,8 +2,9 @@
 
 The rules are Docker's: a first part with a dot, a colon or the name localhost is a registry, all
 else lives in docker.io, and its one-word names in docker.io/library. Only parse_reference makes an
-ImageReference, so that its parts are safe to use in a URL. Standard library only: the command
-line imports it too.
+ImageReference, so that its parts are safe to use in a URL. `docker:` or `docker://` before it, as
+Shifter and skopeo have it, says nothing new; but `docker:dind` is a tag of the image `docker`.
+Standard library only: the command line imports it too.
 """
 
 import ipaddress
@@ -26,6 +27,8 @@ _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _HOST_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _HOST_AND_PORT = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::(.*))?", re.DOTALL)
 _PORT = re.compile(r"[0-9]{1,5}")
+# Not where a tag follows, or the port of a host that is named docker.
+_TRANSPORT = re.compile(r"docker:(?://|(?=.*[/:@])(?![0-9]{1,5}/))")
 _BARE_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -68,9 +71,11 @@ def parse_reference(text: str) -> ImageReference:
         raise _invalid(text, f"it is longer than {MAX_REFERENCE} characters")
     if not text.isascii() or not text.isprintable() or " " in text:
         raise _invalid(text, "it has a space or a character outside plain ASCII")
-    if "://" in text:
+    transport = _TRANSPORT.match(text)
+    untyped = text[transport.end() :] if transport else text
+    if "://" in untyped:
         raise _invalid(text, "leave out everything up to and including '://'")
-    rest, at, digest = text.partition("@")
+    rest, at, digest = untyped.partition("@")
     checked_digest = _checked_digest(text, digest) if at else None
     registry, remainder = _split_registry(text, rest)
     path, colon, tag = remainder.partition(":")
@@ -109,8 +114,7 @@ def _checked_registry(text: str, written: str) -> str:
     if port is None:
         return DEFAULT_REGISTRY if host == _LEGACY_DEFAULT_REGISTRY else host
     if not _PORT.fullmatch(port) or not 1 <= int(port) <= 65535:
-        hint = "; leave out a leading 'docker:'" if host == "docker" else ""
-        raise _invalid(text, f"the port {_shown(port)} is not a number from 1 to 65535{hint}")
+        raise _invalid(text, f"the port {_shown(port)} is not a number from 1 to 65535")
     return f"{host}:{int(port)}"
 
 

@@ -1,6 +1,6 @@
-"""One layer from the registry's wire into a pack of the store.
+"""One layer from where it lies into a pack of the store.
 
-The network is read on the event loop; hashing, inflating and compressing happen in threads that
+The source is read on the event loop; hashing, inflating and compressing happen in threads that
 take the bytes from a bounded feed. Whoever leaves here has no thread running on behind it.
 """
 
@@ -11,27 +11,25 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.converter.packing.compressors import Compressors
 from services.converter.packing.feed import Feed, FeedClosedError
 from services.converter.packing.limits import Limits
 from services.converter.packing.pack_layer import pack_layer
 from services.converter.packing.stream import LayerDigests
-from services.converter.registry.client import RegistryClient, ResolvedLayer
+from services.converter.sources.interface import SourceLayer
 from shared.deadline import Deadline
-from shared.image.pack import pack_key
+from shared.image.packs.pack import pack_key
 from shared.image.recipe import PackKey, PackOptions
-from shared.image.store import PackStore
 from shared.progress import Part
-from shared.reference import ImageReference
+from shared.store.store import PackStore
 from shared.threads import ended
 
 
 @dataclass(frozen=True, slots=True)
 class LayerOrder:
-    """One layer that somebody wants packed: from where, how, and by when."""
+    """One layer that somebody wants packed: how, and by when."""
 
-    client: RegistryClient
-    reference: ImageReference
-    layer: ResolvedLayer
+    layer: SourceLayer
     options: PackOptions
     part: Part
     deadline: Deadline
@@ -39,11 +37,11 @@ class LayerOrder:
 
 @dataclass(frozen=True, slots=True)
 class LayerPacker:
-    """Makes packs, each once, however many pulls want it at the same time."""
+    """Makes packs, each once, however many conversions want it at the same time."""
 
     store: PackStore
     executor: Executor
-    threads: int
+    compressors: Compressors
     limits: Limits
 
     async def pack(self, order: LayerOrder) -> PackKey:
@@ -64,10 +62,10 @@ class LayerPacker:
         def work() -> None:
             pack_layer(
                 feed,
-                expected=LayerDigests(blob=layer.digest, diff_id=layer.diff_id, size=layer.size),
+                expected=LayerDigests(blob=layer.blob, diff_id=layer.diff_id, size=layer.size),
                 options=order.options,
                 out_path=path,
-                threads=self.threads,
+                compressors=self.compressors,
                 limits=self.limits,
                 on_progress=lambda done: setattr(part, "done", done),
                 cancelled=cancelled,
@@ -75,16 +73,14 @@ class LayerPacker:
 
         packing = asyncio.get_running_loop().run_in_executor(self.executor, work)
         try:
-            try:
-                async with aclosing(
-                    order.client.stream_blob(order.reference, layer, deadline)
-                ) as blob:
-                    async for chunk in blob:
-                        await feed.write(chunk)
-                await feed.finish()
-            except FeedClosedError:
-                pass  # the packer gave up first: its own error, below, says why
-            async with deadline.bound(f"packing layer {layer.digest}"):
+            async with deadline.bound(f"packing layer {layer.name}"):
+                try:
+                    async with aclosing(layer.open(deadline)) as blob:
+                        async for chunk in blob:
+                            await feed.write(chunk)
+                    await feed.finish()
+                except FeedClosedError:
+                    pass  # the packer gave up first: its own error, below, says why
                 await asyncio.shield(packing)
         except BaseException as exc:
             cancelled.set()

@@ -20,14 +20,15 @@ from services.converter.registry.documents import (
     Index,
     Manifest,
     ParsedConfig,
+    check_fits,
     layer_compression,
+    not_offered,
     parse_config,
     parse_document,
 )
 from services.converter.registry.endpoint import RegistryEndpoint
 from services.converter.registry.errors import (
     ContentMismatchError,
-    PlatformNotFoundError,
     RegistryProtocolError,
 )
 from services.converter.registry.platforms import Platform, best_of
@@ -103,15 +104,7 @@ class RegistryClient:
         if isinstance(manifest, Index):
             raise RegistryProtocolError(f"{reference} is an index within an index")
         config = await self._config(reference, manifest.config, deadline)
-        if len(config.diff_ids) != len(manifest.layers):
-            raise RegistryProtocolError(
-                f"{reference} has {len(manifest.layers)} layers, but its config describes "
-                f"{len(config.diff_ids)}: tell whoever pushed it"
-            )
-        if config.platform is not None and not config.platform.suits(platform):
-            raise PlatformNotFoundError(
-                f"{reference} is for {config.platform}, and this system needs {platform}"
-            )
+        check_fits(config, len(manifest.layers), platform, str(reference))
         return ResolvedImage(
             reference=reference,
             reference_digest=top,
@@ -189,12 +182,7 @@ def _chosen(index: Index, platform: Platform, reference: ImageReference) -> Desc
     offered = index.platforms()
     best = best_of(offered, platform)
     if best is None:
-        # Attestations are listed as unknown/unknown: no platform anyone could want.
-        names = sorted({str(offer)[:60] for offer in offered if offer.os not in {"", "unknown"}})
-        available = ", ".join(names[:12]) or "no platform at all"
-        raise PlatformNotFoundError(
-            f"{reference} does not exist for {platform}, only for {available}"
-        )
+        raise not_offered(offered, platform, str(reference))
     return index.manifests[best]
 
 

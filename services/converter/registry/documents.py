@@ -1,6 +1,6 @@
 """Manifests, indexes and image configs as registries send them, with everything bounded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from services.converter.registry.errors import (
     ImageLimitError,
+    PlatformNotFoundError,
     RegistryProtocolError,
     UnsupportedImageError,
 )
@@ -62,8 +63,19 @@ class _OfferedPlatform(Tolerant):
     variant: _ShortText | None = None
 
 
-class _Offer(Descriptor):
-    platform: _OfferedPlatform = _OfferedPlatform()
+class Offer(Descriptor):
+    """One of an index's entries. Only in a layout do annotations name it."""
+
+    platform: _OfferedPlatform | None = None
+    annotations: dict[str, str] | None = None
+
+    @property
+    def runs_on(self) -> Platform | None:
+        """What it is for, where that is said."""
+        found = self.platform
+        if found is None:
+            return None
+        return Platform(found.os, found.architecture, found.variant or None)
 
 
 class Manifest(Tolerant):
@@ -76,12 +88,11 @@ class Manifest(Tolerant):
 class Index(Tolerant):
     """One image for several platforms."""
 
-    manifests: Annotated[tuple[_Offer, ...], Field(max_length=1024)]
+    manifests: Annotated[tuple[Offer, ...], Field(max_length=1024)]
 
     def platforms(self) -> list[Platform]:
         """What is on offer, in the index's order."""
-        found = (offer.platform for offer in self.manifests)
-        return [Platform(p.os, p.architecture, p.variant or None) for p in found]
+        return [offer.runs_on or Platform("", "") for offer in self.manifests]
 
 
 class _Envelope(Tolerant):
@@ -183,6 +194,37 @@ def parse_config(body: bytes, called: str) -> ParsedConfig:
     )
 
 
+def check_fits(config: ParsedConfig, layers: int, platform: Platform, called: str) -> None:
+    """Refuse a config that describes other layers, or an image that the system cannot run."""
+    if len(config.diff_ids) != layers:
+        raise RegistryProtocolError(
+            f"{called} has {layers} layers, but its config describes {len(config.diff_ids)}: "
+            "tell whoever pushed it"
+        )
+    if config.platform is not None and not config.platform.suits(platform):
+        raise PlatformNotFoundError(
+            f"{called} is for {config.platform}, and this system needs {platform}"
+        )
+
+
+def check_count(layers: int, called: str) -> None:
+    if not 1 <= layers <= MAX_LAYERS:
+        raise ImageLimitError(
+            f"{called} has {layers} layers, and 1 to {MAX_LAYERS} are possible: "
+            "build it with fewer steps, or squash it"
+        )
+
+
+def not_offered(
+    offered: Iterable[Platform], platform: Platform, called: str
+) -> PlatformNotFoundError:
+    """What to raise where none of an image's platforms suits the system."""
+    # Attestations are listed as unknown/unknown: no platform anyone could want.
+    names = sorted({str(offer)[:60] for offer in offered if offer.os not in {"", "unknown"}})
+    available = ", ".join(names[:12]) or "no platform at all"
+    return PlatformNotFoundError(f"{called} does not exist for {platform}, only for {available}")
+
+
 def _checked(manifest: Manifest, called: str) -> Manifest:
     if manifest.config.media_type not in _CONFIGS:
         raise UnsupportedImageError(
@@ -190,11 +232,7 @@ def _checked(manifest: Manifest, called: str) -> Manifest:
         )
     if manifest.config.size > MAX_CONFIG:
         raise ImageLimitError(f"the config of {called} is larger than {MAX_CONFIG >> 20} MiB")
-    if not 1 <= len(manifest.layers) <= MAX_LAYERS:
-        raise ImageLimitError(
-            f"{called} has {len(manifest.layers)} layers, and 1 to {MAX_LAYERS} are possible: "
-            "build it with fewer steps, or squash it"
-        )
+    check_count(len(manifest.layers), called)
     for layer in manifest.layers:
         if "foreign" in layer.media_type or "nondistributable" in layer.media_type:
             raise UnsupportedImageError(

@@ -12,7 +12,16 @@ import pytest
 from shared.api import DeadLettersView, DeadLetterView, ImagePage, NodesView, NodeView, QueueView
 from shared.states import State
 from tests.support.scripted_gateway import Reply, Script, problem, says, scripted_gateway
-from tests.support.views import NOW, REFERENCE, again, failed, image_view, pull_view, pulling
+from tests.support.views import (
+    NOW,
+    REFERENCE,
+    again,
+    failed,
+    image_detail,
+    image_view,
+    pull_view,
+    pulling,
+)
 
 Served = tuple[str, Script]
 
@@ -124,12 +133,21 @@ def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert _dray("http://127.0.0.1:1", *arguments).returncode == 2
 
 
-@pytest.mark.parametrize("command", ["pull", "run", "up", "queue", "lookup"])
+@pytest.mark.parametrize("command", ["pull", "convert", "run", "up", "queue", "lookup", "inspect"])
 def test_help_teaches_with_an_example(command: str) -> None:
     assert f"\n  dray {command}" in _dray("", command, "--help").stdout
 
 
-COMMANDS = [("pull",), ("images",), ("lookup",), ("queue",), ("queue", "dead"), ("nodes",)]
+COMMANDS = [
+    ("pull",),
+    ("convert",),
+    ("images",),
+    ("lookup",),
+    ("inspect",),
+    ("queue",),
+    ("queue", "dead"),
+    ("nodes",),
+]
 
 
 @pytest.mark.parametrize("command", [(), *COMMANDS, ("run",), ("up",)])
@@ -144,10 +162,12 @@ def test_the_version_is_told() -> None:
     assert _dray("", "--version").stdout.startswith("dray 0.")
 
 
-def test_a_status_command_loads_nothing_heavy(served: Served) -> None:
+@pytest.mark.parametrize("command", [("queue",), ("inspect", "alpine:3")])
+def test_a_status_command_loads_nothing_heavy(served: Served, command: tuple[str, ...]) -> None:
     url, script = served
     script.on("GET /api/v1/queue", says(QueueView(items=(pull_view(State.INIT),))))
-    shown = _dray(url, "queue", then="import sys; print(*sys.modules, file=sys.stderr)")
+    script.on("GET /api/v1/images/_/docker/alpine%3A3?sharing=true", says(image_detail()))
+    shown = _dray(url, *command, then="import sys; print(*sys.modules, file=sys.stderr)")
     loaded = {name.partition(".")[0] for name in shown.stderr.split()}
     assert REFERENCE in shown.stdout
     assert loaded.isdisjoint({"aiohttp", "asyncio", "pydantic", "rich", "structlog", "yaml"})

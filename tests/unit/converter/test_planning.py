@@ -1,4 +1,4 @@
-"""Planning an image within a pull: what the deadline ends has really ended."""
+"""Planning an image within a conversion: what the deadline ends has really ended."""
 
 import asyncio
 import threading
@@ -7,48 +7,42 @@ from typing import cast
 
 import pytest
 
+from services.converter.conversion import Conversion, ImageOrder
 from services.converter.layers import LayerPacker
-from services.converter.pulls import Pulls
-from services.converter.registries import Registries
-from services.converter.registry.client import ResolvedImage
-from shared.bus.interface import Bus
-from shared.config import Settings
+from services.converter.registry.platforms import Platform
+from services.converter.sources.interface import Source, SourceImage
 from shared.deadline import Deadline
 from shared.errors import DeadlineExceededError
-from shared.image.recipe import ImageConfig, PackOptions
-from shared.image.store import PackStore
-from shared.image.tree import Layer, Tree
-from shared.reference import parse_reference
+from shared.image.merging.live import Layer
+from shared.image.merging.tree import Tree
+from shared.image.recipe import ImageConfig, PackOptions, SourceDigests
+from shared.store.store import PackStore
 from tests.support.packing import add_pack, tar_of
 
 DIGEST = "sha256:" + "1" * 64
-
-
-def pulls(store: PackStore) -> Pulls:
-    unused = None
-    return Pulls(
-        cast("Settings", unused),
-        cast("Bus", unused),
-        cast("Registries", unused),
-        cast("LayerPacker", unused),
-        store,
-    )
-
-
-IMAGE = ResolvedImage(
-    reference=parse_reference("h.io/a:1"),
-    reference_digest=DIGEST,
-    manifest_digest=DIGEST,
-    config_digest=DIGEST,
-    config=ImageConfig(),
-    layers=(),
+ORDER = ImageOrder(
+    source=cast("Source", None),
+    platform=Platform("linux", "amd64"),
+    options=PackOptions(),
+    max_dead_share=0.15,
 )
+
+
+def conversion(store: PackStore) -> Conversion:
+    return Conversion(store, cast("LayerPacker", None), 1)
+
+
+def image(layers: int) -> SourceImage:
+    digests = SourceDigests(
+        reference=DIGEST, manifest=DIGEST, config=DIGEST, layers=(DIGEST,) * layers
+    )
+    return SourceImage(called="h.io/a:1", config=ImageConfig(), digests=digests, layers=())
 
 
 async def test_an_image_is_planned_from_each_pack_once(tmp_path: Path) -> None:
     store = PackStore(tmp_path)
     key = add_pack(store, tar_of(("f", b"content")), PackOptions())
-    recipe = await pulls(store)._planned([key, key], IMAGE, PackOptions(), Deadline.after(20))
+    recipe = await conversion(store)._planned([key, key], image(2), ORDER, Deadline.after(20))
     assert [segment.pack for segment in recipe.segments] == [key]
     assert store.tables_path(recipe.tables.sha256).is_file()
 
@@ -75,7 +69,7 @@ async def test_after_the_deadline_no_thread_goes_on_planning(
     try:
         with pytest.raises(DeadlineExceededError, match="image's tables"):
             await asyncio.wait_for(
-                pulls(store)._planned([key], IMAGE, PackOptions(), Deadline.after(0.2)), 20
+                conversion(store)._planned([key], image(1), ORDER, Deadline.after(0.2)), 20
             )
         assert begun.is_set()
         assert ended.is_set()

@@ -16,6 +16,7 @@ EVENT = PullRequested(
     reference="docker.io/library/debian:12",
     platform="linux/amd64",
     options=PackOptions(),
+    max_dead_share=0.15,
 )
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device", "/store/packs/ab")
 

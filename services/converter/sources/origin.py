@@ -1,0 +1,63 @@
+"""What a user may write for an image: a reference to a registry, or a file in several ways.
+
+ubuntu:24.04                    as for `dray pull`, also with docker: before it
+./image.tar  /x/layout          a file or directory, whatever it turns out to be
+docker-archive:PATH[:NAME]      of docker save, podman save
+oci-archive:PATH[:NAME]         a tar of an OCI layout
+oci:DIR[:NAME]                  an OCI layout
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from services.converter.sources.errors import ArchiveNotFoundError
+from services.converter.sources.layout import MARK
+from shared.reference import ImageReference, parse_reference
+
+Kind = Literal["docker-archive", "oci-archive", "oci"]
+_KINDS: Final[tuple[Kind, ...]] = ("docker-archive", "oci-archive", "oci")
+
+
+@dataclass(frozen=True, slots=True)
+class FileOrigin:
+    """An image in a file; `kind` is None where only looking into it tells."""
+
+    path: Path
+    kind: Kind | None = None
+    name: str | None = None
+
+
+def parse_origin(text: str) -> ImageReference | FileOrigin:
+    """Looks at the file system: a bare name is a file if there is one. Blocks."""
+    for kind in _KINDS:
+        if text.startswith(f"{kind}:"):
+            return _explicit(kind, text.removeprefix(f"{kind}:"))
+    if text.startswith(("/", "./", "../")) or _is_image_file(Path(text)):
+        return FileOrigin(Path(text))
+    return parse_reference(text)
+
+
+def _explicit(kind: Kind, rest: str) -> FileOrigin:
+    path, colon, name = rest.partition(":")
+    # A path may hold a colon as well; who is sure of that has such a file.
+    if colon and _exists(Path(rest)):
+        path, name = rest, ""
+    if not path:
+        raise ArchiveNotFoundError(f"a path is missing after '{kind}:'")
+    return FileOrigin(Path(path), kind, name or None)
+
+
+def _is_image_file(path: Path) -> bool:
+    """Any file, but no directory that only happens to be called like an image."""
+    try:
+        return path.is_file() or (path / MARK).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False

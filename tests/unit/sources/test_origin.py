@@ -1,0 +1,61 @@
+"""What a user types for an image: a reference, or a file in several ways."""
+
+from pathlib import Path
+
+import pytest
+
+from services.converter.sources.errors import ArchiveNotFoundError
+from services.converter.sources.origin import FileOrigin, parse_origin
+from shared.errors import InvalidReferenceError
+from shared.reference import ImageReference
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "image.tar").touch()
+    (tmp_path / "with:colon.tar").touch()
+    (tmp_path / "ubuntu").mkdir()
+    (tmp_path / "layout").mkdir()
+    (tmp_path / "layout/oci-layout").touch()
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("image.tar", FileOrigin(Path("image.tar"))),
+        ("./no.tar", FileOrigin(Path("no.tar"))),
+        ("../x", FileOrigin(Path("../x"))),
+        ("/x/layout", FileOrigin(Path("/x/layout"))),
+        ("layout", FileOrigin(Path("layout"))),
+        ("./with:colon.tar", FileOrigin(Path("with:colon.tar"))),
+        ("docker-archive:a.tar", FileOrigin(Path("a.tar"), "docker-archive")),
+        ("docker-archive:a.tar:", FileOrigin(Path("a.tar"), "docker-archive")),
+        (
+            "docker-archive:a.tar:h.io:5000/b:1",
+            FileOrigin(Path("a.tar"), "docker-archive", "h.io:5000/b:1"),
+        ),
+        ("docker-archive:with:colon.tar", FileOrigin(Path("with:colon.tar"), "docker-archive")),
+        ("oci-archive:/a/b.tar:1", FileOrigin(Path("/a/b.tar"), "oci-archive", "1")),
+        ("oci:dir:1.0", FileOrigin(Path("dir"), "oci", "1.0")),
+    ],
+)
+def test_files(text: str, origin: FileOrigin) -> None:
+    assert parse_origin(text) == origin
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ubuntu", "ubuntu:24.04", "docker:127.0.0.1:5000/repo:tag", "docker://ubuntu", "other.tar"],
+)
+def test_references(text: str) -> None:
+    assert isinstance(parse_origin(text), ImageReference)
+
+
+def test_what_is_neither_is_refused() -> None:
+    with pytest.raises(InvalidReferenceError):
+        parse_origin("Not An Image")
+    with pytest.raises(InvalidReferenceError):
+        parse_origin("x" * 70000)
+    with pytest.raises(ArchiveNotFoundError, match="a path is missing"):
+        parse_origin("oci:")
