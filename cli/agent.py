@@ -29,7 +29,7 @@ class Agent:
         body = {
             "job_id": job_id,
             "image_id": image.id,
-            "sha256": image.sha256,
+            "content_digest": image.content_digest,
             "size": image.size,
             "wait": wait,
             "until_caller_exits": True,

@@ -43,7 +43,7 @@ class Image:
     reference: str
     system: str
     size: int
-    sha256: str
+    content_digest: str
     layers: int
     env: tuple[str, ...]
     entrypoint: tuple[str, ...]
@@ -107,7 +107,7 @@ def read_image(raw: Json) -> Image:
             reference=raw["reference"],
             system=raw["system"],
             size=raw["size"],
-            sha256=raw["sha256"],
+            content_digest=raw["content_digest"],
             layers=len(raw["layers"]),
             env=tuple(raw["env"]),
             entrypoint=tuple(raw["entrypoint"]),

@@ -64,6 +64,14 @@ class Gateway:
         where = f"{quote(system or ONLY_SYSTEM, safe='')}/{itype}/{quote(reference, safe='')}"
         return self.call("GET", f"/images/{where}").body
 
+    def image_detail(self, image: str, system: str | None, *, by_id: bool) -> Json:
+        """An image, by its id or its reference, with what its layers share."""
+        if not by_id:
+            _check(image)
+        where = f"{quote(system or ONLY_SYSTEM, safe='')}/{'id' if by_id else 'docker'}"
+        path = f"/images/{where}/{quote(image, safe='')}"
+        return self.call("GET", path, query=_given(sharing="true")).body
+
     def images(self, system: str | None) -> Iterator[Json]:
         """Every READY image, page by page."""
         after: str | None = None

@@ -41,7 +41,7 @@ def _describe(image: Image) -> None:
         "system": image.system,
         "id": image.id,
         "size": show.size(image.size),
-        "sha256": image.sha256,
+        "content": image.content_digest,
         "layers": str(image.layers),
         "ready": f"{image.ready_at:%Y-%m-%d %H:%M:%S %Z} ({show.age(image.ready_at)})",
         "entrypoint": " ".join(image.entrypoint) or "none",

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.catalog.records import Failure, ImageType, Progress, StagingState
+from shared.image.planning.shares import LayerShare
+from shared.image.recipe import PackOptions
 from shared.models import (
     Bytes,
     Digest,
@@ -49,7 +51,7 @@ class ImageView(Tolerant):
     manifest_digest: Digest
     config_digest: Digest
     """What Docker calls the image's id."""
-    sha256: Sha256
+    content_digest: Sha256
     size: Bytes
     inodes: Bytes
     layers: tuple[Digest, ...]
@@ -59,6 +61,22 @@ class ImageView(Tolerant):
     workdir: str
     labels: dict[str, str]
     ready_at: Instant
+
+
+class LayerView(LayerShare):
+    """One layer of an image, and how many other images of the catalog have its pack too."""
+
+    others: Bytes
+
+
+class ImageDetail(ImageView):
+    """GET /images/{system}/{type}/{reference}?sharing=true: what the image is made of.
+
+    `shares` is empty for an image that an earlier version placed.
+    """
+
+    options: PackOptions
+    shares: tuple[LayerView, ...]
 
 
 class PullView(Tolerant):
@@ -174,7 +192,7 @@ class MountRequest(Strict):
 
     job_id: JobId
     image_id: ImageId
-    sha256: Sha256
+    content_digest: Sha256
     size: Bytes
     wait: Annotated[float, Field(gt=0, le=3600)] = 60.0
     until_caller_exits: bool = False

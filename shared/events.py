@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self, TypedDict
 from pydantic import Field, TypeAdapter, ValidationError
 
 from shared.errors import DrayError, InvalidInputError
-from shared.image.recipe import PackOptions, Recipe
+from shared.image.recipe import DeadShare, PackOptions, Recipe
 from shared.models import (
     Bytes,
     Digest,
@@ -83,6 +83,7 @@ class PullRequested(PullEvent):
     reference: ShortText
     platform: ShortText
     options: PackOptions
+    max_dead_share: DeadShare
 
 
 class RefreshRequested(PullEvent):
@@ -153,7 +154,7 @@ class ImagePlaced(PullEvent):
     type: Literal["image.placed"] = "image.placed"
     system: SystemName
     image_id: ImageId
-    sha256: Sha256
+    content_digest: Sha256
     size: Bytes
 
 
@@ -179,7 +180,7 @@ class NodeImage(Tolerant):
     """One image that a job wants on its nodes."""
 
     image_id: ImageId
-    sha256: Sha256
+    content_digest: Sha256
     size: Bytes
 
 

@@ -13,6 +13,7 @@ from services.gateway.images import Images
 from services.gateway.jobs import Jobs
 from services.gateway.outbox import OutboxRelay
 from services.gateway.pulls import Pulls
+from services.gateway.sharing import Sharing
 from services.gateway.sweep import Sweep
 from services.gateway.transitions import Transitions
 from services.gateway.web.pages import page_routes
@@ -75,6 +76,7 @@ class Gateway:
             systems=tuple(settings.systems),
             pulls=self._pulls,
             images=images,
+            sharing=Sharing(catalog),
             jobs=self._jobs,
             feed=feed,
             bus=bus,

@@ -210,7 +210,9 @@ class Jobs:
             record = await self._images.lookup(self._pulls.target(system, "docker", name))
         assert record.current is not None
         current = record.current
-        return NodeImage(image_id=current.image_id, sha256=current.sha256, size=current.size)
+        return NodeImage(
+            image_id=current.image_id, content_digest=current.content_digest, size=current.size
+        )
 
     async def _staging_ended(
         self,

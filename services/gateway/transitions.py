@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from services.gateway.work import next_work, placement_work, pull_work
 from shared.catalog.interface import Change
 from shared.catalog.records import (
     Failure,
@@ -24,15 +25,12 @@ from shared.events import (
     ImageConverted,
     ImagePlaced,
     ImageUnchanged,
-    PlacementRequested,
     PullEvent,
     PullFailed,
     PullProgressed,
-    PullRequested,
-    RefreshRequested,
     new_id,
 )
-from shared.image.recipe import Recipe
+from shared.image.planning.shares import layer_shares
 from shared.states import CONVERTING, State
 
 Changed = Change[ImageRecord] | None
@@ -90,6 +88,7 @@ class Transitions:
             waiting_since=now,
             last_pull=now,
             pack=self.systems[target.system].pack,
+            max_dead_share=self.systems[target.system].max_dead_share,
             due_at=self._lease(now),
         )
         if record is not None:
@@ -100,8 +99,8 @@ class Transitions:
                 current=record.current,
             )
         if ask.force:
-            return Change(fresh, (self._pull_request(fresh, None),))
-        return Change(fresh, (self._work_request(fresh),))
+            return Change(fresh, (self._pull(fresh),))
+        return Change(fresh, (self._work(fresh),))
 
     def progressed(
         self, record: ImageRecord | None, event: PullProgressed, now: datetime
@@ -141,7 +140,7 @@ class Transitions:
         """The reference has moved: what was a check becomes a pull, of the same attempt."""
         if record is None or not _about(record, event) or record.state is not State.INIT:
             return None
-        return Change(record.but(due_at=self._lease(now)), (self._pull_request(record, event),))
+        return Change(record.but(due_at=self._lease(now)), (self._pull(record, event),))
 
     def converted(
         self, record: ImageRecord | None, event: ImageConverted, now: datetime
@@ -157,7 +156,7 @@ class Transitions:
             progress=Progress(stage=State.TRANSFER, total=event.recipe.size),
             due_at=self._lease(now),
         )
-        return Change(moved, (_placement_request(moved, event.recipe, event),))
+        return Change(moved, (placement_work(moved, event.recipe, event),))
 
     def placed(self, record: ImageRecord | None, event: ImagePlaced, now: datetime) -> Changed:
         """The image stands on the system's file system: usable from now on."""
@@ -172,11 +171,13 @@ class Transitions:
             manifest_digest=recipe.source.manifest,
             config_digest=recipe.source.config,
             pack=record.pack,
-            sha256=event.sha256,
+            max_dead_share=record.max_dead_share,
+            content_digest=event.content_digest,
             size=event.size,
             inodes=recipe.inodes,
             config=recipe.config,
             layers=recipe.source.layers,
+            shares=layer_shares(recipe.layers, recipe.segments),
             ready_at=now,
         )
         return Change(
@@ -265,7 +266,7 @@ class Transitions:
             return self._failure(record, f"no_{worker}", message, now)
         # Ask again ever more rarely: each request that is not lost is one more in the queue.
         moved = record.but(due_at=now + timedelta(seconds=max(self.rules.lease, waited)))
-        return Change(moved, (self._work_request(moved),))
+        return Change(moved, (self._work(moved),))
 
     def _no_system(self, record: ImageRecord, now: datetime) -> Change[ImageRecord]:
         message = f"the settings of this site no longer have a system '{record.system}'"
@@ -282,7 +283,7 @@ class Transitions:
         )
         if record.state is not State.TRANSFER:
             retry = retry.but(state=State.INIT)
-        return Change(retry, (self._work_request(retry),))
+        return Change(retry, (self._work(retry),))
 
     def _failure(
         self, record: ImageRecord, code: str, message: str, now: datetime
@@ -298,44 +299,12 @@ class Transitions:
     def _lease(self, now: datetime) -> datetime:
         return now + timedelta(seconds=self.rules.lease)
 
-    def _work_request(self, record: ImageRecord) -> Event:
-        if record.state is State.TRANSFER and record.recipe is not None:
-            return _placement_request(record, record.recipe, None)
-        current = record.current
-        # After a try that failed the check is over, whatever it was about to become.
-        if current is None or current.pack != record.pack or record.tries > 1:
-            return self._pull_request(record, None)
-        return RefreshRequested(
-            correlation_id=record.pull_id,
-            key=record.key,
-            attempt=record.attempt,
-            reference=record.reference,
-            platform=self.systems[record.system].platform,
-            known_digest=current.reference_digest,
-        )
+    def _pull(self, record: ImageRecord, cause: Event | None = None) -> Event:
+        return pull_work(record, self.systems[record.system].platform, cause)
 
-    def _pull_request(self, record: ImageRecord, cause: Event | None) -> Event:
-        return PullRequested(
-            correlation_id=record.pull_id,
-            causation_id=cause.id if cause else None,
-            key=record.key,
-            attempt=record.attempt,
-            reference=record.reference,
-            platform=self.systems[record.system].platform,
-            options=record.pack,
-        )
+    def _work(self, record: ImageRecord) -> Event:
+        return next_work(record, self.systems[record.system].platform)
 
 
 def _about(record: ImageRecord, event: PullEvent) -> bool:
     return event.attempt == record.attempt and record.state.in_flight
-
-
-def _placement_request(record: ImageRecord, recipe: Recipe, cause: Event | None) -> Event:
-    return PlacementRequested(
-        correlation_id=record.pull_id,
-        causation_id=cause.id if cause else None,
-        key=record.key,
-        attempt=record.attempt,
-        system=record.system,
-        recipe=recipe,
-    )

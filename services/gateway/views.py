@@ -3,8 +3,23 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from shared.api import ImageView, JobView, NodeView, PullView, StagingView
-from shared.catalog.records import ImageRecord, JobRecord, NodeRecord, StagingRecord, StagingState
+from shared.api import (
+    ImageDetail,
+    ImageView,
+    JobView,
+    LayerView,
+    NodeView,
+    PullView,
+    StagingView,
+)
+from shared.catalog.records import (
+    ImageRecord,
+    JobRecord,
+    NodeRecord,
+    PlacedImage,
+    StagingRecord,
+    StagingState,
+)
 
 
 def image_view(record: ImageRecord) -> ImageView | None:
@@ -18,7 +33,7 @@ def image_view(record: ImageRecord) -> ImageView | None:
         reference=record.reference,
         manifest_digest=current.manifest_digest,
         config_digest=current.config_digest,
-        sha256=current.sha256,
+        content_digest=current.content_digest,
         size=current.size,
         inodes=current.inodes,
         layers=current.layers,
@@ -28,6 +43,16 @@ def image_view(record: ImageRecord) -> ImageView | None:
         workdir=current.config.workdir,
         labels=current.config.labels,
         ready_at=current.ready_at,
+    )
+
+
+def image_detail(view: ImageView, current: PlacedImage, others: Sequence[int]) -> ImageDetail:
+    """`others` says for each layer how many other images have its pack."""
+    shares = zip(current.shares, others, strict=True)
+    return ImageDetail(
+        **dict(view),
+        options=current.pack,
+        shares=tuple(LayerView(**dict(share), others=count) for share, count in shares),
     )
 
 

@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field
 
 from shared.events import LayerProgress, NodeImage
-from shared.image.recipe import ImageConfig, PackOptions, Recipe
+from shared.image.planning.shares import LayerShare
+from shared.image.recipe import DeadShare, ImageConfig, PackOptions, Recipe
 from shared.models import (
     Bytes,
     Digest,
@@ -66,12 +67,15 @@ class PlacedImage(Tolerant):
     manifest_digest: Digest
     config_digest: Digest
     pack: PackOptions
-    """How it was made: a system whose options have changed since wants another image."""
-    sha256: Sha256
+    max_dead_share: DeadShare
+    """Both say how it was made: a system that wants it otherwise by now gets another image."""
+    content_digest: Sha256
     size: Bytes
     inodes: Bytes
     config: ImageConfig
     layers: tuple[Digest, ...]
+    shares: tuple[LayerShare, ...] = ()
+    """What each layer has in it; empty where an earlier version placed it."""
     ready_at: Instant
 
 
@@ -102,7 +106,8 @@ class ImageRecord(Record):
     progress: Progress | None = None
     failure: Failure | None = None
     pack: PackOptions
-    """How the running attempt makes it."""
+    max_dead_share: DeadShare
+    """Both say how the running attempt makes it."""
     recipe: Recipe | None = None
     """The recipe that is being placed; kept only while TRANSFER may have to be repeated."""
     image_id: ImageId | None = None

@@ -11,8 +11,8 @@ from services.gateway.handlers.stream import stream_pull
 from services.gateway.images import Images
 from services.gateway.jobs import Jobs
 from services.gateway.pulls import Pulls
-from services.gateway.transitions import PullTarget
-from services.gateway.views import image_view, job_view, node_view, pull_view
+from services.gateway.sharing import Sharing
+from services.gateway.views import image_detail, image_view, job_view, node_view, pull_view
 from shared.api import (
     API,
     DeadLettersView,
@@ -24,7 +24,7 @@ from shared.api import (
     QueueView,
 )
 from shared.bus.interface import Bus
-from shared.catalog.records import ImageType
+from shared.catalog.records import ImageRecord, ImageType
 from shared.deadline import Deadline
 from shared.errors import InvalidInputError, NotFoundError
 from shared.http.answers import STREAM_ROUTE, answer, read_body, read_query
@@ -38,6 +38,7 @@ LETTER_SHOWN = 4096
 REPLAY_SECONDS = 10.0
 ANYBODY = "anonymous"
 ONLY_SYSTEM = "_"
+BY_ID = "id"
 
 
 class ImagesQuery(Strict):
@@ -46,6 +47,12 @@ class ImagesQuery(Strict):
     system: SystemName | None = None
     after: Annotated[str, Field(max_length=1024)] | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class ImageQuery(Strict):
+    """GET /images/…; counting who shares its layers takes longer than a lookup may."""
+
+    sharing: bool = False
 
 
 class QueueQuery(Strict):
@@ -63,6 +70,7 @@ class V1:
         systems: tuple[str, ...],
         pulls: Pulls,
         images: Images,
+        sharing: Sharing,
         jobs: Jobs,
         feed: ChangeFeed,
         bus: Bus,
@@ -70,6 +78,7 @@ class V1:
         self._systems = systems
         self._pulls = pulls
         self._images = images
+        self._sharing = sharing
         self._jobs = jobs
         self._feed = feed
         self._bus = bus
@@ -116,10 +125,16 @@ class V1:
         return answer(ImagePage(items=tuple(view for view in views if view), next=after))
 
     async def lookup_image(self, request: web.Request) -> web.Response:
-        record = await self._images.lookup(self._target(request))
-        view = image_view(record)
+        query = read_query(request, ImageQuery)
+        record = await self._found(request)
+        view, current = image_view(record), record.current
         assert view is not None
-        return answer(view)
+        assert current is not None
+        if not query.sharing:
+            return answer(view)
+        packs = [share.pack for share in current.shares]
+        others = await self._sharing.others(current.image_id, packs)
+        return answer(image_detail(view, current, others))
 
     async def show_queue(self, request: web.Request) -> web.Response:
         query = read_query(request, QueueQuery)
@@ -164,10 +179,14 @@ class V1:
             return self._systems
         return (self._pulls.system(system),)
 
-    def _target(self, request: web.Request) -> PullTarget:
-        named = request.match_info["system"]
-        itype = request.match_info["type"]
-        if itype not in get_args(ImageType):
-            raise InvalidInputError(f"there is no image type '{itype}'; write docker")
+    async def _found(self, request: web.Request) -> ImageRecord:
+        """The image that a path names, by its reference or by its id."""
+        named, itype, reference = (
+            request.match_info[part] for part in ("system", "type", "reference")
+        )
         system = None if named == ONLY_SYSTEM else named
-        return self._pulls.target(system, "docker", request.match_info["reference"])
+        if itype == BY_ID:
+            return await self._images.by_id(self._pulls.system(system), reference)
+        if itype not in get_args(ImageType):
+            raise InvalidInputError(f"there is no image type '{itype}'; write docker, or {BY_ID}")
+        return await self._images.lookup(self._pulls.target(system, "docker", reference))

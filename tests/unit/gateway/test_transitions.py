@@ -66,7 +66,7 @@ def test_the_way_to_ready() -> None:
     record = taken(MACHINE.placed(record, placed(record), later(3)))
     assert record.state is State.READY
     assert record.current is not None
-    assert (record.image_id, record.current.sha256) == ("a" * 64, "c" * 64)
+    assert (record.image_id, record.current.content_digest) == ("a" * 64, "c" * 64)
     assert (record.due_at, record.recipe, record.progress) == (None, None, None)
 
 
@@ -177,6 +177,13 @@ def test_a_forced_pull_or_other_options_make_the_image_again() -> None:
     (event,) = change.events
     assert isinstance(event, PullRequested), "an unchanged reference would hide the new options"
     assert event.options.compression == "gzip"
+
+    system = SystemSettings(image_dir=Path("/images"), max_dead_share=0.5)
+    change = Transitions(RULES, {"cluster": system}).request(record, ASK, later(1))
+    assert change is not None
+    (event,) = change.events
+    assert isinstance(event, PullRequested)
+    assert event.max_dead_share == 0.5
 
 
 def test_a_failure_is_news_for_a_day() -> None:

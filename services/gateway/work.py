@@ -1,0 +1,54 @@
+"""What a worker is asked to do for a record, told in an event: pure functions too."""
+
+from shared.catalog.records import ImageRecord, PlacedImage
+from shared.events import Event, PlacementRequested, PullRequested, RefreshRequested
+from shared.image.recipe import Recipe
+from shared.states import State
+
+
+def next_work(record: ImageRecord, platform: str) -> Event:
+    """What is to be done next, as far as the record has come."""
+    if record.state is State.TRANSFER and record.recipe is not None:
+        return placement_work(record, record.recipe, None)
+    current = record.current
+    # After a try that failed the check is over, whatever it was about to become.
+    if current is None or not _made_alike(current, record) or record.tries > 1:
+        return pull_work(record, platform, None)
+    return RefreshRequested(
+        correlation_id=record.pull_id,
+        key=record.key,
+        attempt=record.attempt,
+        reference=record.reference,
+        platform=platform,
+        known_digest=current.reference_digest,
+    )
+
+
+def pull_work(record: ImageRecord, platform: str, cause: Event | None) -> Event:
+    """A converter's part: the image, whatever was there before."""
+    return PullRequested(
+        correlation_id=record.pull_id,
+        causation_id=cause.id if cause else None,
+        key=record.key,
+        attempt=record.attempt,
+        reference=record.reference,
+        platform=platform,
+        options=record.pack,
+        max_dead_share=record.max_dead_share,
+    )
+
+
+def placement_work(record: ImageRecord, recipe: Recipe, cause: Event | None) -> Event:
+    """A distributor's part."""
+    return PlacementRequested(
+        correlation_id=record.pull_id,
+        causation_id=cause.id if cause else None,
+        key=record.key,
+        attempt=record.attempt,
+        system=record.system,
+        recipe=recipe,
+    )
+
+
+def _made_alike(current: PlacedImage, record: ImageRecord) -> bool:
+    return (current.pack, current.max_dead_share) == (record.pack, record.max_dead_share)
