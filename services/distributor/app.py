@@ -8,9 +8,8 @@ from shared.bus.interface import Bus
 from shared.bus.topology import distributor_queue
 from shared.config import Settings
 from shared.events import PlacementRequested
-from shared.image.files import remove_stale_partials
-from shared.image.store import PackStore
-from shared.image.weave import Regions
+from shared.files import remove_stale_partials
+from shared.store.store import PackStore
 from shared.worker import Worker
 
 
@@ -23,7 +22,9 @@ class Distributor(Worker):
 
     name = "distributor"
 
-    def __init__(self, settings: Settings, bus: Bus, store: Regions, *, serve_health: bool) -> None:
+    def __init__(
+        self, settings: Settings, bus: Bus, store: PackStore, *, serve_health: bool
+    ) -> None:
         super().__init__(bus, settings.distributor.listen if serve_health else None)
         self._settings = settings
         self._placements = Placements(settings, bus, store)

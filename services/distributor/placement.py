@@ -17,15 +17,16 @@ from shared.config import Settings, SystemSettings
 from shared.deadline import Deadline
 from shared.errors import DrayError, UnknownSystemError
 from shared.events import Event, ImagePlaced, PlacementRequested, PullFailed
+from shared.files import publishing
 from shared.image.errors import ImageCorruptError
-from shared.image.files import publishing
+from shared.image.making.materialise import materialise
+from shared.image.making.verify import verify_image
 from shared.image.recipe import Recipe
-from shared.image.verify import verify_image
-from shared.image.weave import Regions, weave
 from shared.logging import get_logger
-from shared.models import Sha256
 from shared.progress import Part, ProgressReporter
 from shared.states import State
+from shared.store.store import PackStore
+from shared.store.suspects import SUSPICIOUS, check_store
 from shared.threads import in_thread
 
 log = get_logger(__name__)
@@ -51,7 +52,7 @@ class PlacementInterruptedError(PlacementError):
 class Placements:
     """Places images on the systems that this distributor serves."""
 
-    def __init__(self, settings: Settings, bus: Bus, store: Regions) -> None:
+    def __init__(self, settings: Settings, bus: Bus, store: PackStore) -> None:
         self._settings = settings
         self._systems: Mapping[str, SystemSettings] = settings.systems
         self._bus = bus
@@ -73,7 +74,7 @@ class Placements:
 
     async def _outcome(self, event: PlacementRequested) -> Event:
         try:
-            sha256 = await self._place(event)
+            await self._place(event)
         except DrayError as exc:
             log.warning("placement_failed", code=exc.code, error=exc.message)
             return PullFailed.because(event, exc)
@@ -90,11 +91,11 @@ class Placements:
             **event.context,
             system=event.system,
             image_id=event.recipe.image_id,
-            sha256=sha256,
+            content_digest=event.recipe.content_digest,
             size=event.recipe.size,
         )
 
-    async def _place(self, event: PlacementRequested) -> Sha256:
+    async def _place(self, event: PlacementRequested) -> None:
         system = self._systems.get(event.system)
         if system is None:
             raise UnknownSystemError(
@@ -110,41 +111,39 @@ class Placements:
         reporter.enter(State.TRANSFER, whole)
         deadline = Deadline.after(self._settings.distributor.placement_timeout)
         async with reporter.running():
-            return await self._in_thread(event.recipe, system.image_dir, whole, deadline)
+            await self._in_thread(event.recipe, system.image_dir, whole, deadline)
 
     async def _in_thread(
         self, recipe: Recipe, directory: Path, whole: Part, deadline: Deadline
-    ) -> Sha256:
+    ) -> None:
         cancelled = threading.Event()
         place = partial(place_image, recipe, self._store, directory, whole, cancelled)
-        return await in_thread(place, cancelled, deadline, f"placing image {recipe.image_id}")
+        await in_thread(place, cancelled, deadline, f"placing image {recipe.image_id}")
 
 
 def place_image(
-    recipe: Recipe, store: Regions, directory: Path, whole: Part, cancelled: threading.Event
-) -> Sha256:
-    """Have the image under its final name, whole and durable; returns its sha256. Blocks."""
+    recipe: Recipe, store: PackStore, directory: Path, whole: Part, cancelled: threading.Event
+) -> None:
+    """Have the image under its final name, whole and durable. Blocks."""
     final = directory / f"{recipe.image_id}.squashfs"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        standing = _standing(final, recipe)
-        if standing is not None:
+        if _stands(final, recipe, cancelled):
             whole.done = whole.total
-            return standing
+            return
         with publishing(final) as file:
-            weave(
+            materialise(
                 recipe,
                 store,
-                file.fileno(),
+                file,
                 on_progress=lambda done: setattr(whole, "done", done),
                 cancelled=cancelled,
             )
-            os.fsync(file.fileno())
-            # Read back what the storage has, not what memory still holds of our own writing.
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            sha256 = verify_image(Path(file.name), recipe)
-            write_sidecars(final, recipe, sha256)
+            write_sidecars(final, recipe)
             os.fchmod(file.fileno(), 0o644)
+    except SUSPICIOUS:
+        check_store(recipe, store, cancelled)
+        raise
     except OSError as exc:
         kind = PlacementInterruptedError if exc.errno in PASSING else PlacementError
         raise kind(
@@ -152,17 +151,16 @@ def place_image(
             f"{exc.filename or directory}: {exc.strerror}; the operator must look at that file "
             "system's space, quota and permissions"
         ) from exc
-    return sha256
 
 
-def _standing(final: Path, recipe: Recipe) -> Sha256 | None:
-    """The sha256 of what is there already, if it is this very image."""
+def _stands(final: Path, recipe: Recipe, cancelled: threading.Event) -> bool:
+    """Whether this very image is there already."""
     if not final.is_file():
-        return None
+        return False
     try:
-        sha256 = verify_image(final, recipe)
-        write_sidecars(final, recipe, sha256)
-    except ImageCorruptError as exc:
-        log.warning("image_placed_again", image=recipe.image_id, error=exc.message)
-        return None
-    return sha256
+        verify_image(final, recipe, cancelled)
+    except (ImageCorruptError, OSError) as exc:
+        log.warning("image_placed_again", image=recipe.image_id, error=str(exc))
+        return False
+    write_sidecars(final, recipe)
+    return True

@@ -8,22 +8,21 @@ would break its line cannot be said in this format and is left to `<id>.json`.
 import os
 from pathlib import Path
 
-from shared.image.files import publishing
+from shared.files import publishing
 from shared.image.recipe import Recipe
-from shared.models import Sha256, Tolerant
+from shared.models import Tolerant
 
 
 class Sidecar(Tolerant):
     """`<id>.json`: enough to check an image, to make it again, and to run something in it."""
 
     v: int = 1
-    sha256: Sha256
     recipe: Recipe
 
 
-def write_sidecars(image: Path, recipe: Recipe, sha256: Sha256) -> None:
+def write_sidecars(image: Path, recipe: Recipe) -> None:
     _write(image.with_suffix(".meta"), shifter_meta(recipe).encode())
-    sidecar = Sidecar(sha256=sha256, recipe=recipe)
+    sidecar = Sidecar(recipe=recipe)
     _write(image.with_suffix(".json"), sidecar.model_dump_json().encode())
 
 

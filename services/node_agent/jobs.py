@@ -165,7 +165,9 @@ class Jobs:
 
         With a caller the job is new, and ends with that process.
         """
-        image = NodeImage(image_id=request.image_id, sha256=request.sha256, size=request.size)
+        image = NodeImage(
+            image_id=request.image_id, content_digest=request.content_digest, size=request.size
+        )
         job = self._open(request.job_id, uid, caller=caller)
         return await self._hold(job, image, uid, Deadline.after(request.wait))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from services.node_agent.callers import Caller
-from shared.image.files import publishing, remove_stale_partials, sync_directory
+from shared.files import publishing, remove_stale_partials, sync_directory
 from shared.logging import get_logger
 from shared.models import ImageId, Instant, JobId, Tolerant
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from services.node_agent.errors import MountFailedError
 from services.node_agent.mounter import How
 from services.node_agent.unmount import remove_tree
-from shared.image.extract import extract
+from shared.image.reading.extract import extract
 from shared.logging import get_logger
 
 log = get_logger(__name__)

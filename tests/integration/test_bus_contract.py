@@ -37,7 +37,7 @@ async def test_an_event_arrives_as_it_was_sent(bus_site: Site) -> None:
     bus = await bus_site.join(queue)
     recorder = Recorder()
     await bus.consume(queue, recorder, slots=1)
-    image = NodeImage(image_id="a" * 64, sha256="b" * 64, size=1 << 40)
+    image = NodeImage(image_id="a" * 64, content_digest="b" * 64, size=1 << 40)
     sent = JobAllocated(
         correlation_id="job-ü", node=node, job_id="7", system="local", images=(image,)
     )

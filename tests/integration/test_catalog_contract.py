@@ -42,6 +42,7 @@ async def test_a_record_comes_back_equal_to_what_was_stored(catalog: Catalog) ->
         system="alps",
         reference="x",
         pack=PackOptions(),
+        max_dead_share=0.15,
         state=State.READY,
         attempt=2**40,
         tries=1,
@@ -58,7 +59,8 @@ async def test_a_record_comes_back_equal_to_what_was_stored(catalog: Catalog) ->
                 "manifest_digest": "sha256:" + "b" * 64,
                 "config_digest": "sha256:" + "b" * 64,
                 "pack": PackOptions(),
-                "sha256": "c" * 64,
+                "max_dead_share": 0.1,
+                "content_digest": "c" * 64,
                 "size": 2**63 + 1,
                 "inodes": 1,
                 "config": ImageConfig(

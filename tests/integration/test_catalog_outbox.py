@@ -69,7 +69,7 @@ async def test_events_are_pending_oldest_first_until_they_are_settled(catalog: C
 async def test_an_event_that_could_not_be_read_back_is_refused_with_its_change(
     catalog: Catalog,
 ) -> None:
-    image = NodeImage(image_id="a" * 64, sha256="b" * 64, size=1)
+    image = NodeImage(image_id="a" * 64, content_digest="b" * 64, size=1)
     event = JobAllocated(
         correlation_id="c", node="n", job_id="j", system="alps", images=(image,)
     ).model_copy(update={"images": (image,) * (MAX_EVENT_BYTES // 100)})

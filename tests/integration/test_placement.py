@@ -1,10 +1,12 @@
 """Placement on a real file system: whole or not at all, repaired where it is damaged."""
 
 import asyncio
+import errno
+import fcntl
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,8 @@ from shared.bus.topology import GATEWAY_EVENTS
 from shared.config import Settings
 from shared.deadline import Deadline
 from shared.events import AnyEvent, ImagePlaced, PlacementRequested, PullFailed
+from shared.image.errors import StoreUnavailableError
 from shared.image.recipe import PackOptions
-from shared.image.verify import verify_image
 from shared.progress import Part
 from tests.support.conditions import eventually
 from tests.support.noise import noise
@@ -34,9 +36,9 @@ def built(tmp_path: Path) -> Built:
     return build_image(layers, tmp_path / "made", PackOptions())
 
 
-def place(built: Built, directory: Path) -> str:
+def place(built: Built, directory: Path) -> None:
     whole = Part(total=built.recipe.size)
-    return place_image(built.recipe, built.store, directory, whole, threading.Event())
+    place_image(built.recipe, built.store, directory, whole, threading.Event())
 
 
 def names(directory: Path) -> list[str]:
@@ -45,14 +47,14 @@ def names(directory: Path) -> list[str]:
 
 def test_an_image_appears_with_its_sidecars_and_nothing_else(built: Built, tmp_path: Path) -> None:
     directory = tmp_path / "images"
-    sha256 = place(built, directory)
+    place(built, directory)
     image_id = built.recipe.image_id
     assert names(directory) == [f"{image_id}.{kind}" for kind in ("json", "meta", "squashfs")]
     assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o644}
     image = directory / f"{image_id}.squashfs"
-    assert verify_image(image, built.recipe) == sha256
+    assert image.read_bytes() == built.path.read_bytes()
     sidecar = Sidecar.model_validate_json(image.with_suffix(".json").read_bytes())
-    assert (sidecar.sha256, sidecar.recipe) == (sha256, built.recipe)
+    assert sidecar.recipe == built.recipe
 
 
 def test_what_stands_is_left_alone_and_what_is_damaged_is_replaced(
@@ -75,6 +77,62 @@ def test_what_stands_is_left_alone_and_what_is_damaged_is_replaced(
         assert image.stat().st_ino != first, "a job keeps the file that it has"
         assert os.fstat(mounted_by_a_job.fileno()).st_ino == first
     assert image.with_suffix(".meta").read_text().startswith("FORMAT: squashfs\n")
+
+
+def no_longer_a_file(pack: Path, _: pytest.MonkeyPatch) -> None:
+    pack.unlink()
+    pack.mkdir()
+
+
+def on_a_dying_disk(pack: Path, patch: pytest.MonkeyPatch) -> None:
+    inode = pack.stat().st_ino
+    read = os.pread
+
+    def fails(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def pread(fd: int, count: int, offset: int) -> bytes:
+        if os.fstat(fd).st_ino == inode:
+            fails()
+        return read(fd, count, offset)
+
+    patch.setattr(fcntl, "ioctl", fails)
+    patch.setattr(os, "copy_file_range", fails)
+    patch.setattr(os, "pread", pread)
+
+
+@pytest.mark.parametrize("damage", [no_longer_a_file, on_a_dying_disk])
+def test_a_store_that_cannot_be_read_is_not_blamed_on_the_image_directory(
+    built: Built,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path, pytest.MonkeyPatch], None],
+) -> None:
+    pack = built.store.pack_path(built.recipe.segments[0].pack)
+    damage(pack, monkeypatch)
+    with pytest.raises(StoreUnavailableError, match=f"store.*{pack.name}") as caught:
+        place(built, tmp_path / "images")
+    assert caught.value.retryable
+    assert names(tmp_path / "images") == []
+
+
+def test_an_image_that_cannot_be_read_any_more_is_replaced(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(built, tmp_path / "images")
+    image = tmp_path / "images" / f"{built.recipe.image_id}.squashfs"
+    first = image.stat().st_ino
+    real = os.preadv
+
+    def fails(fd: int, buffers: list[memoryview], offset: int) -> int:
+        if os.fstat(fd).st_ino == first:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", fails)
+    with image.open("rb"):  # so that its number is not given to the new one
+        place(built, tmp_path / "images")
+    assert image.read_bytes() == built.path.read_bytes()
 
 
 @pytest.fixture

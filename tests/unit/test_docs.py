@@ -98,6 +98,8 @@ def bounds_of(field: FieldInfo) -> str | None:
             return f"power of two, {choices[0]}–{choices[-1]}"  # noqa: RUF001
         return " or ".join((", ".join(f"`{c}`" for c in choices[:-1]), f"`{choices[-1]}`"))
     limits = {type(limit): limit for limit in field.metadata}
+    if field.annotation is float and Ge in limits:
+        return f"{limits[Ge].ge}–{limits[Le].le}"  # noqa: RUF001
     if field.annotation is float:
         assert limits == {Gt: Gt(0), Le: Le(604800)}
         return "seconds"

@@ -51,13 +51,14 @@ PULL: dict[str, Any] = {
     "attempt": 2,
 }
 JOB: dict[str, Any] = {"correlation_id": "42", "node": "node1", "job_id": "42"}
-IMAGE = NodeImage(image_id="a" * 64, sha256="b" * 64, size=8192)
+IMAGE = NodeImage(image_id="a" * 64, content_digest="b" * 64, size=8192)
 EXAMPLES: tuple[Event, ...] = (
     PullRequested(
         **PULL,
         reference="docker.io/library/alpine:3",
         platform="linux/amd64",
         options=PackOptions(),
+        max_dead_share=0.15,
     ),
     RefreshRequested(
         **PULL,
@@ -77,7 +78,7 @@ EXAMPLES: tuple[Event, ...] = (
     ImageChanged(**PULL, reference_digest=digest("b")),
     ImageConverted(**PULL, recipe=small_recipe()),
     PlacementRequested(**PULL, system="local", recipe=small_recipe()),
-    ImagePlaced(**PULL, system="local", image_id="a" * 64, sha256="b" * 64, size=8192),
+    ImagePlaced(**PULL, system="local", image_id="a" * 64, content_digest="b" * 64, size=8192),
     PullFailed(**PULL, code="no_such_image", message="it isn't there: «gone»\n", retryable=True),
     JobAllocated(**JOB, system="local", images=(IMAGE,)),
     JobReleased(**JOB),

@@ -93,7 +93,8 @@ async def collect(bus: Bus) -> list[AnyEvent]:
 
 def allocation(job_id: str, *images: PlacedImage) -> JobAllocated:
     wanted = tuple(
-        NodeImage(image_id=image.image_id, sha256=image.sha256, size=image.size) for image in images
+        NodeImage(image_id=image.image_id, content_digest=image.content_digest, size=image.size)
+        for image in images
     )
     return JobAllocated(
         correlation_id=job_id, node="n1", job_id=job_id, system="local", images=wanted

@@ -58,9 +58,8 @@ class Node:
             content = content[:20] + struct.pack("<H", 4) + content[22:]
         image_id = hashlib.sha256(name.encode()).hexdigest()
         self.file(image_id).write_bytes(content)
-        return NodeImage(
-            image_id=image_id, sha256=hashlib.sha256(content).hexdigest(), size=len(content)
-        )
+        content_digest = hashlib.sha256(content).hexdigest()
+        return NodeImage(image_id=image_id, content_digest=content_digest, size=len(content))
 
     def file(self, image_id: str) -> Path:
         return self.settings.systems["local"].image_dir / f"{image_id}.squashfs"
