@@ -1,7 +1,7 @@
 # Everything starts here; `make` alone says what there is. Needs Python 3.11 or newer, no more.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types fmt clean venv venv-dev test-ready
+.PHONY: help demo test bench lint types fmt clean venv venv-dev test-ready
 
 # Servers live in sbin, which an ordinary user's PATH may lack.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -12,14 +12,19 @@ help:
 	@echo 'make demo KEEP=1               and stay up, to look at the dashboard'
 	@echo 'make test                      run every test, against real servers where they exist'
 	@echo "make test ARGS='-k reference'  run some"
+	@echo "make bench                     Dray beside its peers: a quiet machine, root, an hour"
+	@echo "make bench ARGS='--help'       what can be chosen"
 	@echo 'make lint types fmt            ruff check and format --check; mypy; format the code'
-	@echo 'make clean                     remove the demo'\''s data and the caches of tools'
+	@echo 'make clean                     remove the demo'\''s and bench'\''s data, and caches of tools'
 
 demo: venv
 	@.venv/bin/python -m deploy.demo $(if $(REF),--ref '$(REF)') $(if $(KEEP),--keep)
 
 test: test-ready
 	@.venv/bin/pytest $(ARGS)
+
+bench: test-ready
+	@.venv/bin/python -m bench.convert $(ARGS)
 
 lint: venv-dev
 	.venv/bin/ruff check .
@@ -33,7 +38,7 @@ fmt: venv-dev
 	.venv/bin/ruff format .
 
 clean:
-	rm -rf .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .demo .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 venv:

@@ -1,0 +1,1 @@
+"""Benchmarks: what Dray costs, side by side with what others cost, made again by one command."""
