@@ -9,7 +9,7 @@ from shared.image.codecs import BlockCodec
 from shared.image.errors import ImageTooLargeError, WorkCancelledError
 
 # Of a path's parts: Linux could open some 2,000, honest paths have some tens.
-MAX_DEPTH: Final = 256
+MAX_DEPTH: Final = 1024
 # Some milliseconds of work on files.
 CHECK_EVERY: Final = 4096
 
