@@ -29,20 +29,26 @@ from services.converter.layers import LayerPacker
 from services.converter.packing.compressors import Compressors
 from services.converter.packing.limits import Limits
 from services.converter.registries import Registries
-from services.converter.registry.platforms import parse_platform
+from services.converter.registry.platforms import Platform, parse_platform
 from services.converter.registry.transport import open_session
 from services.converter.sources.open import opened
 from services.converter.sources.origin import parse_origin
 from shared.config import LogSettings, Settings, SystemSettings
 from shared.deadline import Deadline
-from shared.errors import MissingDependencyError
+from shared.errors import (
+    DrayError,
+    InvalidInputError,
+    InvalidReferenceError,
+    MissingDependencyError,
+)
 from shared.files import publishing, remove_stale_partials_of
-from shared.image.errors import PackCorruptError
+from shared.image.errors import PackCorruptError, StoreUnavailableError
 from shared.image.making.materialise import materialise
 from shared.image.recipe import PackOptions, Recipe
 from shared.logging import configure_logging
 from shared.progress import Part
 from shared.states import State
+from shared.store.space import StoreFullError
 from shared.store.store import PackStore
 from shared.store.suspects import SUSPICIOUS, check_store
 from shared.threads import in_thread
@@ -113,7 +119,7 @@ async def _until_stopped(run: "_Run") -> Recipe | signal.Signals:
         if isinstance(exc, asyncio.CancelledError):
             raise
         # A fault of our own keeps its traceback.
-        raise named(exc) or exc from None
+        raise _said(named(exc), run.wish) or exc from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +152,7 @@ class _Run:
 
     @asynccontextmanager
     async def _ordered(self, deadline: Deadline) -> AsyncIterator[ImageOrder]:
+        platform = _platform(self.wish.platform)
         origin = await asyncio.to_thread(parse_origin, self.wish.reference)
         limits = _limits(self.settings)
         async with open_session() as http:
@@ -154,7 +161,7 @@ class _Run:
                 share = self.wish.max_dead_share
                 yield ImageOrder(
                     source=source,
-                    platform=parse_platform(self.wish.platform),
+                    platform=platform,
                     options=self.wish.options,
                     max_dead_share=_MAX_DEAD_SHARE if share is None else share,
                 )
@@ -182,12 +189,45 @@ def _conversion(wish: Wish, settings: Settings, store: PackStore) -> Iterator[Co
         yield Conversion(store, packer, parallel)
 
 
+def _platform(text: str) -> Platform:
+    try:
+        return parse_platform(text)
+    except InvalidInputError as exc:
+        raise UsageError(f"--platform: {exc.message}") from exc
+
+
+def _said(error: DrayError | None, wish: Wish) -> DrayError | None:
+    """In the words of one who has no store and no operator, but a cache and a command line."""
+    match error:
+        case InvalidReferenceError():
+            return UsageError(error.message)
+        case StoreFullError():
+            return CliError(
+                f"the cache {wish.cache} is full: make room there, or choose another with --cache"
+            )
+        case StoreUnavailableError():
+            return CliError(
+                f"the cache {wish.cache}: {error.message.partition(';')[0]}; look at its space, "
+                "quota and permissions, or choose another with --cache"
+            )
+    return error
+
+
 def _limits(settings: Settings) -> Limits:
     return Limits(max_bytes=settings.converter.max_layer_bytes)
 
 
 def _check_out(out: Path) -> None:
     """Say now what would otherwise be found out after the last byte."""
+    try:
+        _check_place(out)
+    except OSError as exc:
+        raise CliError(f"{out} cannot be looked at: {exc.strerror}; name another place") from exc
+
+
+def _check_place(out: Path) -> None:
+    if str(out) == "-":
+        raise UsageError("a squashfs cannot be written to a pipe: name the file to make")
     if out.is_dir():
         raise UsageError(f"{out} is a directory: name the file to make")
     if out.exists() and not out.is_file():

@@ -8,6 +8,13 @@ from typing import Annotated
 import typer
 
 
+def _path(text: str) -> Path:
+    # Path("") is the working directory: nobody who writes "$UNSET" means that.
+    if not text:
+        raise typer.BadParameter("it is empty")
+    return Path(text)
+
+
 class Owners(StrEnum):
     """Whose the image's files are."""
 
@@ -48,7 +55,9 @@ def convert(
     ],
     out: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="The squashfs file to make.", show_default=False),
+        typer.Argument(
+            metavar="OUT", help="The squashfs file to make.", parser=_path, show_default=False
+        ),
     ],
     owners: Annotated[
         Owners,
@@ -109,6 +118,7 @@ def convert(
         Path | None,
         typer.Option(
             metavar="DIR",
+            parser=_path,
             help="Keeps converted layers for the next time. Default: $XDG_CACHE_HOME/dray, or "
             "~/.cache/dray.",
             show_default=False,
@@ -152,6 +162,8 @@ def convert(
     from cli.defaults import own_cache_dir  # noqa: PLC0415
     from shared.config import load_settings, this_platform  # noqa: PLC0415
 
+    if max_dead_share is not None and not 0 <= max_dead_share <= 1:  # nan passes for a number
+        raise typer.BadParameter("it is no number from 0 to 1", param_hint="'--max-dead-share'")
     words = Words(
         owners=owners,
         setuid=setuid,

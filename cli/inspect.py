@@ -13,7 +13,6 @@ from cli.gateway import Gateway
 from cli.http import Json
 
 _ID: Final = re.compile(r"[0-9a-f]{64}")
-_SHORT: Final = len("sha256:") + show.SHORT_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +147,7 @@ def _tell_layers(facts: Json) -> None:
         rows = [
             (
                 str(number),
-                str(layer["digest"])[:_SHORT],
+                str(layer["digest"]).removeprefix("sha256:")[: show.SHORT_ID],
                 show.size(layer["size"]),
                 _percent(layer["size"], size),
                 show.size(layer["dead"]),
@@ -167,7 +166,7 @@ def _tell_layers(facts: Json) -> None:
 
 
 _HEADINGS: Final = (
-    "LAYER",
+    "#",
     "DIGEST",
     "SIZE",
     "OF IMAGE",
@@ -175,7 +174,7 @@ _HEADINGS: Final = (
     "OF LAYER",
     "LEFT OUT",
     "PIECES",
-    "OTHER IMAGES",
+    "OTHERS",
 )
 _EARLIER: Final = (
     "\nAn earlier version of Dray placed this image: what its layers share is not known. "
@@ -186,7 +185,7 @@ _EARLIER: Final = (
 def _sums(totals: Json, size: int, layers: Sequence[Json]) -> list[str]:
     dead = f"{show.size(totals['dead'])} ({_percent(totals['dead'], size)})"
     lines = [
-        f"{'data':<11} {show.size(totals['data'])} in {len(layers)} layers",
+        f"{'data':<11} {show.size(totals['data'])} in {show.count(len(layers), 'layer')}",
         f"{'dead':<11} {dead}; {show.size(totals['left_out'])} left out",
     ]
     if totals["shared"] is not None:

@@ -46,8 +46,11 @@ def inspect(
 ) -> None:
     """Show what an image is made of: its layers, what they share with others, what in them is dead.
 
-    A file needs no service: every image that Dray makes says what it is at its end. Dead is what
-    lower layers bring and upper ones delete or overwrite.
+    A file needs no service: every image that Dray makes says what it is at its end.
+
+    SIZE is a layer's data in the image; DEAD of it is what upper layers delete or overwrite; LEFT
+    OUT is dead too, but not in the image; PIECES are the parts that the layer lies there in; OTHERS
+    is how many other images have it.
 
     \b
     dray inspect ubuntu:24.04

@@ -289,7 +289,11 @@ app.command(
     short_help="Make a squashfs file of an image, without services.",
     epilog="Exit codes: 0 done; 1 failed, with the reason; 2 wrong usage; 130 and 143 interrupted.",
 )(convert)
-app.command(short_help="Show an image's layers, sharing and dead data.", epilog=EXIT_CODES)(inspect)
+app.command(
+    short_help="Show an image's layers, sharing and dead data.",
+    epilog="Exit codes: 0 done; 1 the image is not there, or is damaged; 2 wrong usage; "
+    "3 no gateway answers.",
+)(inspect)
 
 
 @app.command(short_help="Start all services on this machine.")

@@ -185,7 +185,7 @@ def _told(pull: Shown, stages: Mapping[State, str]) -> str:
         line += f"{stages.get(pull.state, '')}: {show.size(progress.total)}"
     if progress.layers:
         reused = sum(layer.cached for layer in progress.layers)
-        line += f" in {_count(len(progress.layers), 'layer')}"
+        line += f" in {show.count(len(progress.layers), 'layer')}"
         line += f", {reused} re-used" if reused else ""
     return line
 
@@ -216,7 +216,3 @@ def _shown(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     largest = sorted(layers, key=lambda layer: layer.total, reverse=True)[:MAX_BARS]
     chosen = {layer.digest for layer in largest}
     return tuple(layer for layer in layers if layer.digest in chosen)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

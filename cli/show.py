@@ -28,6 +28,10 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def age(since: datetime) -> str:
     seconds = max(0, int((datetime.now(UTC) - since).total_seconds()))
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
@@ -78,7 +82,10 @@ def _drawn(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    drawn = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False)
+    # As wide as for a pipe: what fits 80 columns there fits them here.
+    drawn = Table(
+        *headings, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for row in rows:
         drawn.add_row(*(Text(cell, overflow="fold") for cell in row))
     Console(highlight=False).print(drawn)

@@ -60,9 +60,11 @@ def status(place: Opened, *, json: bool) -> int:
     if json:
         show.document({name: counts[name] for name in names})
         return 0
-    print(f"{counts['packs']} packs and {counts['tables']} tables: {show.size(counts['bytes'])}")
-    print(f"{counts['recipes']} images hold all but {show.size(counts['unheld_bytes'])} of it")
-    print(f"{counts['damaged']} damaged files are kept in {damaged}")
+    packs, images = show.count(counts["packs"], "pack"), show.count(counts["recipes"], "image")
+    tables = show.count(counts["tables"], "file")
+    print(f"{packs} and {tables} of tables: {show.size(counts['bytes'])}")
+    print(f"needed by {images}: all but {show.size(counts['unheld_bytes'])}")
+    print(f"damaged, in {damaged}: {show.count(counts['damaged'], 'file')}")
     return 0
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+EXIT_CODES = """Exit codes: 0 done; 1 failed, or something is damaged; 2 wrong usage."""
+
 store_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 Store = Annotated[
@@ -32,11 +34,12 @@ def store() -> None:
     \b
     dray store status --store /lustre/dray/store
     dray store collect             remove now what the settings allow
-    dray store scrub               read all of it now, and set aside what is damaged
+    dray store scrub               read all of it now; set aside what is damaged
+    dray store status --store ~/.cache/dray    what `dray convert` keeps
     """
 
 
-@store_app.command()
+@store_app.command(epilog=EXIT_CODES)
 def status(store: Store = None, config: Config = None, json: Json = False) -> None:
     """Show what is in the store, and how much of it no image holds."""
     from cli import store as commands  # noqa: PLC0415
@@ -44,7 +47,7 @@ def status(store: Store = None, config: Config = None, json: Json = False) -> No
     raise typer.Exit(commands.status(commands.opened(store, config), json=json))
 
 
-@store_app.command()
+@store_app.command(epilog=EXIT_CODES)
 def collect(store: Store = None, config: Config = None, json: Json = False) -> None:
     """Remove what converters would remove at their next cleaning."""
     from cli import store as commands  # noqa: PLC0415
@@ -52,7 +55,7 @@ def collect(store: Store = None, config: Config = None, json: Json = False) -> N
     raise typer.Exit(commands.collect(commands.opened(store, config), json=json))
 
 
-@store_app.command()
+@store_app.command(epilog=EXIT_CODES, short_help="Read and check all packs and tables.")
 def scrub(store: Store = None, config: Config = None, json: Json = False) -> None:
     """Read and check all packs and tables, as fast as the disks are; exit 1 if any is damaged."""
     from cli import store as commands  # noqa: PLC0415

@@ -31,7 +31,7 @@ SERVICES: Final = ("gateway", "converter", "distributor")
 START_SECONDS: Final = 60.0
 PULL_SECONDS: Final = 1800.0
 STOP_SECONDS: Final = 30.0
-POLL_SECONDS: Final = 0.01
+POLL_SECONDS: Final = 0.05
 
 
 class DrayUp:

@@ -18,6 +18,7 @@ from services.converter.packing.pack_layer import pack_layer
 from services.converter.packing.stream import LayerDigests
 from services.converter.sources.interface import SourceLayer
 from shared.deadline import Deadline
+from shared.image.errors import WorkCancelledError
 from shared.image.packs.pack import pack_key
 from shared.image.recipe import PackKey, PackOptions
 from shared.progress import Part
@@ -84,6 +85,8 @@ class LayerPacker:
                 await asyncio.shield(packing)
         except BaseException as exc:
             cancelled.set()
-            feed.fail(exc)
+            # In a thread CancelledError is nobody's task's end: it would be printed as a crash.
+            given_up = isinstance(exc, asyncio.CancelledError)
+            feed.fail(WorkCancelledError("packing the layer was cancelled") if given_up else exc)
             await ended(packing)
             raise

@@ -209,7 +209,7 @@ def test_an_ordinary_user_can_do_it(reference: str, dray: Dray, tmp_path: Path) 
     ("arguments", "code", "says"),
     [
         (("./missing.tar", "out.sqfs"), 1, "there is no missing.tar: check the path"),
-        (("Not A Name", "out.sqfs"), 1, "is not an image reference"),
+        (("Not A Name", "out.sqfs"), 2, "is not an image reference"),
         (("127.0.0.1:1/a", "out.sqfs"), 1, "nothing answers at 127.0.0.1:1"),
         (("x", "."), 2, "is a directory"),
         (("x", "/dev/null"), 2, "no regular file"),
@@ -220,7 +220,12 @@ def test_an_ordinary_user_can_do_it(reference: str, dray: Dray, tmp_path: Path) 
         (("x", "out.sqfs", "--level", "10", "--compression", "gzip"), 2, "from 1 to 9"),
         (("x", "out.sqfs", "--xattrs", "system.posix_acl"), 2, "--xattrs: write all, none"),
         (("x", "out.sqfs", "--owners", "me"), 2, "--owners"),
-        (("x", "out.sqfs", "--platform", "linux"), 1, "is no platform"),
+        (("x", f"{'x' * 300}/out.sqfs"), 1, "name another place"),
+        (("x", "-"), 2, "name the file"),
+        (("x", ""), 2, "it is empty"),
+        (("x", "out.sqfs", "--platform", "linux"), 2, "is no platform"),
+        (("x", "out.sqfs", "--max-dead-share", "nan"), 2, "from 0 to 1"),
+        (("x", "out.sqfs", "--cache", ""), 2, "it is empty"),
         (("x", "out.sqfs", "--cache", "/dev/null/x"), 1, "choose another with --cache"),
         (("x",), 2, "OUT"),
     ],
@@ -233,6 +238,15 @@ def test_what_is_wrong_is_one_clear_line(
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out.sqfs").exists()
+
+
+def test_a_cache_that_cannot_be_used_is_called_so(
+    reference: str, dray: Dray, tmp_path: Path
+) -> None:
+    (tmp_path / "cache/dray").mkdir(parents=True)
+    (tmp_path / "cache/dray/locks").touch()
+    told = dray(reference, tmp_path / "out.sqfs").stderr
+    assert ("another with --cache\n" in told, "operator" in told) == (True, False)
 
 
 def test_a_failure_leaves_what_was_there(dray: Dray, tmp_path: Path) -> None:

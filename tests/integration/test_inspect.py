@@ -99,8 +99,8 @@ async def test_people_get_a_table(inspected: Inspected) -> None:
         dray, "inspect", inspected.references[0], DRAY_URL=inspected.site.url
     )
     lines = ran.stdout.splitlines()
-    heading = next(at for at, line in enumerate(lines) if line.startswith("LAYER"))
-    assert lines[heading + 1].split()[:4] == ["1", BASE.digest[:19], "1.0", "MB"]
+    heading = next(at for at, line in enumerate(lines) if line.startswith("#"))
+    assert lines[heading + 1].split()[:4] == ["1", BASE.digest[7:19], "1.0", "MB"]
     assert lines[heading + 1].split()[-1] == "1"
     assert any(line.startswith("shared      1.0 MB with other images") for line in lines)
 

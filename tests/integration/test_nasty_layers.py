@@ -66,6 +66,16 @@ def test_squashfuse_shows_what_nasty_layers_say(tmp_path: Path, nasty: Nasty) ->
     assert {p: row._replace(first_name=b"") for p, row in found.items()} == plain
 
 
+@pytest.mark.skipif(shutil.which("squashfuse") is None, reason="install squashfuse")
+@pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="there is no FUSE here")
+def test_squashfuse_finds_attributes_whose_names_begin_alike(tmp_path: Path) -> None:
+    case = CASES["attributes whose names begin alike"]
+    image = build_image(case.layers, tmp_path, KEEP_ALL)
+    with fused(image.path, tmp_path / "mnt") as root:
+        found = {name: os.getxattr(root / "f", name) for name in os.listxattr(root / "f")}
+    assert found == {"user.a": b"1", "user.ab": b"2", "user.abc": b"3"}
+
+
 @contextmanager
 def fused(image: Path, at: Path) -> Iterator[Path]:
     at.mkdir()

@@ -44,7 +44,7 @@ def test_status_then_collect(store: PackStore) -> None:
     done = said("collect", "--store", store.root)
     assert done["removed"] == {"packs": 1, "tables": 0, "recipes": 0}
     assert done["removed_bytes"] == loose["unheld_bytes"]
-    assert "1 packs and 1 tables" in dray("status", "--store", store.root).stdout
+    assert "1 pack and 1 file of tables" in dray("status", "--store", store.root).stdout
 
 
 def test_scrub_names_what_is_damaged(store: PackStore) -> None:

@@ -296,6 +296,16 @@ CASES: dict[str, Case] = {
         p=Inode("p", 0o644, xattrs=((b"trusted.p", b"y"),)),
         d=d(mode=0o644, xattrs=((b"user.d", b"x"),)),
     ),
+    "attributes whose names begin alike": case(
+        pax(xattr(b"user.a", b"1"), xattr(b"user.ab", b"2"), xattr(b"user.abc", b"3")),
+        entry(b"f"),
+        f=f(xattrs=((b"user.a", b"1"), (b"user.ab", b"2"), (b"user.abc", b"3"))),
+    ),
+    "a path of three hundred parts": at(
+        {b"/".join([b"d"] * n): Inode("d") for n in range(1, 300)} | {b"/".join([b"d"] * 300): f()},
+        pax((b"path", b"/".join([b"d"] * 300))),
+        entry(b"cut"),
+    ),
     "the longest value of an attribute": case(
         pax(xattr(b"user.a", b"v" * 65_536)), entry(b"f"), f=f(xattrs=((b"user.a", b"v" * 65_536),))
     ),

@@ -9,6 +9,7 @@ from services.converter.packing.limits import Limits
 from services.converter.packing.tar_names import normalised
 from services.converter.packing.tar_reader import Member, TarReader
 from services.converter.sources.errors import ArchiveInvalidError, ArchiveTooLargeError
+from services.converter.sources.opening import reading
 from shared.image import kinds
 
 # Images have at most some hundreds of members; who has more is no archive of images.
@@ -35,7 +36,11 @@ class TarFiles:
         """Takes the file over. Blocks: reads every header."""
         self.called = called
         self._file = file
-        self._members = _listed(file, called)
+        try:
+            self._members = _listed(file, called)
+        except BaseException:
+            file.close()
+            raise
 
     def close(self) -> None:
         self._file.close()
@@ -49,7 +54,10 @@ class TarFiles:
         if found is None:
             return b""
         count = min(count, found.size - offset)
-        return os.pread(self._file.fileno(), count, found.offset + offset) if count > 0 else b""
+        if count <= 0:
+            return b""
+        with reading(self.called):
+            return os.pread(self._file.fileno(), count, found.offset + offset)
 
     def _find(self, name: str) -> _Found | None:
         path = name.encode(errors="surrogateescape")
@@ -100,16 +108,17 @@ def _listed(file: BinaryIO, called: str) -> dict[bytes, _Found]:
     members: dict[bytes, _Found] = {}
     count = text = 0
     try:
-        for member in TarReader(data, Limits()):
-            count += 1
-            text += len(member.path) + len(member.target)
-            if count > MAX_MEMBERS or text > MAX_TEXT:
-                raise ArchiveTooLargeError(
-                    f"{called} has more members than an archive of images: it may be a tree of "
-                    "files, which cannot be converted"
-                )
-            # Of several members with one name the last counts, as if they had been unpacked.
-            members[member.path] = _found(member, data.position)
+        with reading(called):
+            for member in TarReader(data, Limits()):
+                count += 1
+                text += len(member.path) + len(member.target)
+                if count > MAX_MEMBERS or text > MAX_TEXT:
+                    raise ArchiveTooLargeError(
+                        f"{called} has more members than an archive of images: it may be a tree of "
+                        "files, which cannot be converted"
+                    )
+                # Of several members with one name the last counts, as if they had been unpacked.
+                members[member.path] = _found(member, data.position)
     except LayerInvalidError as exc:
         raise ArchiveInvalidError(
             f"{called} is no archive of images, or is a damaged one: it must be a whole tar, plain "

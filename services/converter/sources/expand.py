@@ -9,6 +9,7 @@ from typing import BinaryIO, Final, cast
 
 from services.converter.packing.limits import Limits
 from services.converter.sources.errors import ArchiveInvalidError, ArchiveTooLargeError
+from services.converter.sources.opening import reading
 from shared.image.codecs import load
 from shared.image.errors import WorkCancelledError
 
@@ -23,7 +24,12 @@ def expanded(
     Images need their parts in another order than an archive has them, so that a compressed one
     would have to be read several times.
     """
-    stream = _decompressing(file)
+    try:
+        with reading(called):
+            stream = _decompressing(file)
+    except BaseException:
+        file.close()
+        raise
     if stream is None:
         return file
     size = os.fstat(file.fileno()).st_size

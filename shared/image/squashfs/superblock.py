@@ -12,7 +12,6 @@ ABSENT: Final = 0xFFFFFFFFFFFFFFFF
 NO_FRAGMENTS_FLAG: Final = 0x0010
 EXPORTABLE_FLAG: Final = 0x0080
 NO_XATTRS_FLAG: Final = 0x0200
-COMPRESSOR_OPTIONS_FLAG: Final = 0x0400
 
 # In the order of the format's numbers, from 1. We write some of them and read most.
 Compressor = Literal["gzip", "lzma", "lzo", "xz", "lz4", "zstd"]

@@ -133,7 +133,9 @@ def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert _dray("http://127.0.0.1:1", *arguments).returncode == 2
 
 
-@pytest.mark.parametrize("command", ["pull", "convert", "run", "up", "queue", "lookup", "inspect"])
+@pytest.mark.parametrize(
+    "command", ["pull", "convert", "run", "up", "queue", "lookup", "inspect", "store"]
+)
 def test_help_teaches_with_an_example(command: str) -> None:
     assert f"\n  dray {command}" in _dray("", command, "--help").stdout
 
@@ -147,6 +149,10 @@ COMMANDS = [
     ("queue",),
     ("queue", "dead"),
     ("nodes",),
+    ("store",),
+    ("store", "status"),
+    ("store", "collect"),
+    ("store", "scrub"),
 ]
 
 

@@ -30,10 +30,29 @@ def test_layers_and_sums_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "env         PATH=/usr/bin" in lines
     assert "            LANG=C.UTF-8" in lines
     row = next(line for line in lines if line.startswith("1  "))
-    words = "1 sha256:dddddddddddd 3.0 MB 86.8 % 300 kB 10.0 % 5 B 2 2"
+    words = "1 dddddddddddd 3.0 MB 86.8 % 300 kB 10.0 % 5 B 2 2"
     assert row.split() == words.split()
+    assert "data        3.0 MB in 1 layer" in lines
     assert "dead        300 kB (8.7 %); 5 B left out" in lines
     assert "shared      3.0 MB with other images; 457 kB are its own" in lines
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_many_large_layers_fit_80_columns(
+    drawn: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detail = image_detail(size=88_800_000)
+    large = detail.shares[0].model_copy(
+        update={"size": 88_800_000, "dead": 88_800_000, "left_out": 88_800_000, "pieces": 123_456}
+    )
+    monkeypatch.setattr("sys.stdout.isatty", lambda: drawn)
+    monkeypatch.setenv("TERM", "dumb")  # no colours, and 80 columns
+    many = {"shares": (large,) * 12, "layers": detail.layers[:1] * 12}
+    assert _inspect(detail.model_copy(update=many)) == 0
+    told = capsys.readouterr().out
+    table = told[told.index("#  ") :].partition("\ndata")[0].splitlines()
+    assert max(map(len, table)) <= 80
+    assert sum("dddddddddddd  88.8 MB  100.0 %" in line for line in table) == 12
 
 
 def test_programs_get_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from services.converter import layers as converter_layers
 from services.converter.conversion import Conversion, ImageOrder, named
 from services.converter.layers import LayerPacker
 from services.converter.packing.compressors import Compressors
+from services.converter.packing.feed import Feed
 from services.converter.packing.limits import Limits
 from services.converter.registry.platforms import Platform
 from services.converter.sources.interface import SourceImage, SourceLayer
@@ -107,6 +108,32 @@ async def test_a_store_that_hangs_ends_the_pull_and_not_only_the_packing(
     told = named(caught.value)
     assert isinstance(told, DeadlineExceededError)
     assert "packing layer" in told.message
+
+
+async def test_giving_up_while_a_layer_is_waited_for_is_no_crash_of_a_thread(
+    conversion: Conversion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashes: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", crashes.append)
+    reading, read = threading.Event(), Feed.read
+
+    def told(feed: Feed, size: int) -> bytes:
+        reading.set()
+        return read(feed, size)
+
+    async def silent(_: Deadline) -> AsyncGenerator[bytes, None]:
+        await asyncio.sleep(60)
+        yield b""
+
+    source = Given(REAL)
+    monkeypatch.setattr(source, "blob", silent)
+    monkeypatch.setattr(Feed, "read", told)
+    work = asyncio.create_task(conversion.recipe(order_of(source), Unwatched(), Deadline.after(20)))
+    assert await asyncio.to_thread(reading.wait, 20)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert crashes == []
 
 
 async def endless(_: Deadline) -> AsyncGenerator[bytes, None]:

@@ -158,3 +158,9 @@ async def test_files_that_could_block_or_are_none_are_refused(tmp_path: Path, lo
     ):
         with pytest.raises(error, match=says):
             await look(str(path))
+
+
+async def test_an_archive_that_cannot_be_read_is_not_blamed_on_the_store(look: Look) -> None:
+    """Reading there is an I/O error, as on a disk that dies."""
+    with pytest.raises(ArchiveNotFoundError, match="/proc/self/mem cannot be read"):
+        await look("docker-archive:/proc/self/mem")
