@@ -11,7 +11,7 @@ import typer
 
 from cli.convert_command import convert
 from cli.defaults import LOCAL_GATEWAY
-from cli.errors import EXIT_FAILED, EXIT_NOT_RUN, CliError
+from cli.errors import EXIT_FAILED, EXIT_NOT_RUN, CliError, RefusedError
 from cli.inspect_command import inspect
 from cli.show import plain
 from cli.store_command import store_app
@@ -337,7 +337,8 @@ def _without_separator(command: list[str]) -> tuple[str, ...]:
 
 def _told(exc: DrayError, code: int) -> int:
     # It may quote what an image, a registry or an archive says.
-    print(f"dray: {plain(exc.message)}", file=sys.stderr)
+    reason = exc.problem if isinstance(exc, RefusedError) else exc.code
+    print(f"dray: {plain(exc.message)} [{plain(reason)}]", file=sys.stderr)
     return code
 
 

@@ -57,6 +57,8 @@ class LayerPacker:
 
     async def _stream(self, order: LayerOrder, path: Path) -> None:
         layer, part, deadline = order.layer, order.part, order.deadline
+        # What is too large even packed is not worth its transfer.
+        self.limits.check_bytes(layer.size)
         feed = Feed()
         cancelled = threading.Event()
 

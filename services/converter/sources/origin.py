@@ -13,10 +13,14 @@ from typing import Final, Literal
 
 from services.converter.sources.errors import ArchiveNotFoundError
 from services.converter.sources.layout import MARK
+from shared.errors import InvalidInputError
 from shared.reference import ImageReference, parse_reference
 
 Kind = Literal["docker-archive", "oci-archive", "oci"]
 _KINDS: Final[tuple[Kind, ...]] = ("docker-archive", "oci-archive", "oci")
+# What other tools read images from, and we do not.
+_ELSEWHERE: Final = ("dir:/", "dir:.", "docker-daemon:", "containers-storage:", "sif:/", "sif:.")
+_ARCHIVE: Final = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,17 @@ def parse_origin(text: str) -> ImageReference | FileOrigin:
             return _explicit(kind, text.removeprefix(f"{kind}:"))
     if text.startswith(("/", "./", "../")) or _is_image_file(Path(text)):
         return FileOrigin(Path(text))
+    if text.startswith(_ELSEWHERE):
+        raise InvalidInputError(
+            f"images cannot be read from '{text.partition(':')[0]}:': save the image as an archive "
+            "(docker save, podman save, skopeo copy) or push it to a registry; what can be read is "
+            "REF, docker:REF, PATH, docker-archive:PATH, oci-archive:PATH and oci:DIR"
+        )
+    if text.endswith(_ARCHIVE) and not text.startswith("docker:"):
+        raise ArchiveNotFoundError(
+            f"there is no file {text} here: check its path (an image of this name in a registry "
+            f"is written docker://{text})"
+        )
     return parse_reference(text)
 
 

@@ -22,7 +22,7 @@ class ImageLimits:
 
     max_nodes: int = 8_000_000
     max_index_bytes: int = 1 << 30
-    max_symlink_steps: int = 16_000_000
+    max_steps: int = 64_000_000
 
 
 class Budget:
@@ -33,7 +33,7 @@ class Budget:
         self._cancelled = cancelled
         self._nodes = 0
         self._index_bytes = 0
-        self._symlink_steps = 0
+        self._steps = 0
 
     def check(self) -> None:
         if self._cancelled.is_set():
@@ -63,12 +63,13 @@ class Budget:
                 "split the image, or leave files out"
             )
 
-    def add_symlink_steps(self, count: int) -> None:
-        self._symlink_steps += count
-        if self._symlink_steps > self._limits.max_symlink_steps:
+    def add_steps(self, count: int) -> None:
+        """Parts of paths on the way to a directory, those of symlinks' targets included."""
+        self._steps += count
+        if self._steps > self._limits.max_steps:
             raise ImageTooLargeError(
                 "finding the directories of the image's files takes more than "
-                f"{self._limits.max_symlink_steps:,} steps through symlinks, which is not allowed"
+                f"{self._limits.max_steps:,} steps, which is not allowed"
             )
 
 

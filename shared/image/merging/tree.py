@@ -149,6 +149,7 @@ class Tree:
         stack: list[Children] = [self.root.children]
         parts = path.split(b"/")
         todo = parts[::-1]
+        self._budget.add_steps(len(todo))
         own = len(todo)  # All that is in `todo` above so many is from symlinks.
         hops = 0
         while todo:
@@ -170,7 +171,7 @@ class Tree:
                 if hops > MAX_SYMLINK_HOPS:
                     raise ImageInvalidError(f"too many symlinks lead to the directory {path!r}")
                 steps = link.split(b"/")
-                self._budget.add_symlink_steps(len(steps))
+                self._budget.add_steps(len(steps))
                 if not steps[0]:
                     del stack[1:]
                 todo += reversed(steps)

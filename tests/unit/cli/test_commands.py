@@ -60,7 +60,7 @@ def test_a_lookup_tells_what_the_image_runs_and_a_miss_is_exit_code_1(served: Se
     assert "cmd         /bin/sh" in found.stdout
     script.on("GET /api/v1/images/_/docker/x", problem(404, "not_found", "pull it: dray pull x"))
     missed = _dray(url, "lookup", "x")
-    assert (missed.returncode, missed.stderr) == (1, "dray: pull it: dray pull x\n")
+    assert (missed.returncode, missed.stderr) == (1, "dray: pull it: dray pull x [not_found]\n")
 
 
 def test_the_queue_shows_bytes_and_reasons(served: Served) -> None:

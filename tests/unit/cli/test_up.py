@@ -120,7 +120,7 @@ def test_a_file_is_no_place_for_data(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     refused = _up("--data", str(tmp_path / "file"))
     assert refused.returncode == 2
-    assert refused.stderr == f"dray: --data: {tmp_path}/file is a file; name a directory\n"
+    assert refused.stderr == f"dray: --data: {tmp_path}/file is a file; name a directory [usage]\n"
 
 
 def test_what_other_commands_do_not_find_is_told(

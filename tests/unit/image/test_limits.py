@@ -102,16 +102,26 @@ def test_layers_cannot_build_deeper_and_deeper_through_symlinks(tmp_path: Path) 
         planned(tmp_path, first, [(f"s/{most}/f", b"")])
 
 
-def test_symlinks_may_be_followed_so_far(tmp_path: Path) -> None:
+def test_directories_may_be_looked_for_so_far(tmp_path: Path) -> None:
     # Each directory is found through four links, whose targets have 20 parts.
     target = "./" * 18 + "link"
     links: list[Part] = [symlink(f"link{n}", f"{target}{n + 1}") for n in range(3)]
     parts: list[Part] = [directory("real"), *links, symlink("link3", "real")]
     parts += [(f"link0/{n}/f", b"") for n in range(100)]
-    steps = 100 * (3 * 19 + 1)
-    planned(tmp_path, parts, limits=ImageLimits(max_symlink_steps=steps))
-    with pytest.raises(ImageTooLargeError, match=f"more than {steps - 1:,} steps through symlinks"):
-        planned(tmp_path, parts, limits=ImageLimits(max_symlink_steps=steps - 1))
+    # The root, and the two parts of each path.
+    steps = 100 * (2 + 3 * 19 + 1) + 1
+    planned(tmp_path, parts, limits=ImageLimits(max_steps=steps))
+    with pytest.raises(ImageTooLargeError, match=f"more than {steps - 1:,} steps"):
+        planned(tmp_path, parts, limits=ImageLimits(max_steps=steps - 1))
+
+
+def test_an_entry_that_makes_all_paths_unknown_again_costs_what_it_causes(tmp_path: Path) -> None:
+    deep = "/".join(["d"] * 100)
+    pairs: list[list[Part]] = [[symlink("s", "d"), (f"{deep}/f{n}", b"")] for n in range(50)]
+    parts = [part for pair in pairs for part in pair]
+    planned(tmp_path, parts, limits=ImageLimits(max_steps=50 * 101))
+    with pytest.raises(ImageTooLargeError, match="steps"):
+        planned(tmp_path, parts, limits=ImageLimits(max_steps=50 * 100))
 
 
 class CancellingCodec(Zstd):

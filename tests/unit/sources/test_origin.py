@@ -6,8 +6,8 @@ import pytest
 
 from services.converter.sources.errors import ArchiveNotFoundError
 from services.converter.sources.origin import FileOrigin, parse_origin
-from shared.errors import InvalidReferenceError
-from shared.reference import ImageReference
+from shared.errors import InvalidInputError, InvalidReferenceError
+from shared.reference import ImageReference, parse_reference
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def test_files(text: str, origin: FileOrigin) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["ubuntu", "ubuntu:24.04", "docker:127.0.0.1:5000/repo:tag", "docker://ubuntu", "other.tar"],
+    ["ubuntu", "ubuntu:24.04", "docker:127.0.0.1:5000/repo:tag", "docker://ubuntu", "other.tar:1"],
 )
 def test_references(text: str) -> None:
     assert isinstance(parse_origin(text), ImageReference)
@@ -59,3 +59,21 @@ def test_what_is_neither_is_refused() -> None:
         parse_origin("x" * 70000)
     with pytest.raises(ArchiveNotFoundError, match="a path is missing"):
         parse_origin("oci:")
+
+
+@pytest.mark.parametrize("text", ["no.tar", "sub/no.tar.gz", "h.io/no.tgz"])
+def test_a_mistyped_file_is_not_looked_for_in_a_registry(text: str) -> None:
+    with pytest.raises(ArchiveNotFoundError, match=f"written docker://{text}"):
+        parse_origin(text)
+
+
+def test_who_means_a_registry_says_so() -> None:
+    assert parse_origin("docker://no.tar") == parse_reference("no.tar")
+
+
+@pytest.mark.parametrize(
+    "text", ["dir:/x", "dir:./x", "docker-daemon:alpine:3", "containers-storage:alpine", "sif:/x"]
+)
+def test_what_other_tools_read_from_is_refused_with_a_way_out(text: str) -> None:
+    with pytest.raises(InvalidInputError, match="save the image as an archive"):
+        parse_origin(text)
