@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from bench.convert.processes import Usage, anonymous_memory, tree_of, usage_of
 
-SAMPLE_SECONDS: Final = 0.05
+SAMPLE_SECONDS: Final = 0.2
 LONGEST_SECONDS: Final = 3600
 """A conversion that takes longer is ended, and counts as failed."""
 _PR_SET_CHILD_SUBREAPER: Final = 36

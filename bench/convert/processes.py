@@ -45,19 +45,17 @@ def usage_of(pids: Iterable[int]) -> Usage:
 
 def tree_of(roots: Iterable[int]) -> set[int]:
     """The processes and all that descend from them."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit():
-            with suppress(OSError, IndexError):
-                pid = int(path.name)
-                children.setdefault(int(_stat(pid)[1]), []).append(pid)
     found: set[int] = set()
     todo = list(roots)
     while todo:
         pid = todo.pop()
-        if pid not in found:
-            found.add(pid)
-            todo += children.get(pid, [])
+        if pid in found:
+            continue
+        found.add(pid)
+        # The kernel's own lists: to look at all processes would cost what is measured.
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(OSError):
+                todo += map(int, task.read_text().split())
     return found
 
 

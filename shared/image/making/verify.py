@@ -47,7 +47,7 @@ class ImageCheck:
             )
         superblock = bytes.fromhex(self._recipe.superblock)
         if os.pread(self._fd, len(superblock), 0) != superblock:
-            self._differs("its superblock")
+            self.differs("its superblock")
         end = len(superblock)
         for region in self._recipe.regions:
             self._expect_zeros(end, region.offset)
@@ -56,21 +56,16 @@ class ImageCheck:
 
     def regions(self, regions: list[Region]) -> None:
         for region in regions:
-            digest = hashlib.sha256()
-            for piece in self._pieces(region.offset, region.offset + region.length):
-                digest.update(piece)
-            if digest.hexdigest() != region.sha256:
-                self._differs(
-                    f"the data of pack {region.pack}"
-                    if isinstance(region, Segment)
-                    else "its tables"
-                )
+            self.region(region).read(region.offset, region.offset + region.length)
+
+    def region(self, region: Region) -> "RegionCheck":
+        return RegionCheck(self, region)
 
     def _expect_zeros(self, start: int, end: int) -> None:
-        if any(any(piece) for piece in self._pieces(start, end)):
-            self._differs("the padding between its parts")
+        if any(any(piece) for piece in self.pieces(start, end)):
+            self.differs("the padding between its parts")
 
-    def _pieces(self, start: int, end: int) -> Iterator[memoryview]:
+    def pieces(self, start: int, end: int) -> Iterator[memoryview]:
         """Each is good until the next one is asked for."""
         buffer = memoryview(bytearray(min(end - start, _CHUNK)))
         while start < end:
@@ -81,5 +76,23 @@ class ImageCheck:
             yield buffer[:size]
             start += size
 
-    def _differs(self, what: str) -> None:
+    def differs(self, what: str) -> None:
         raise ImageCorruptError(f"{self._name} is damaged: {what} is not what the recipe says")
+
+
+class RegionCheck:
+    """One region, read range by range in their order; the last one ends it with the comparison."""
+
+    def __init__(self, image: ImageCheck, region: Region) -> None:
+        self._image = image
+        self._region = region
+        self._digest = hashlib.sha256()
+
+    def read(self, start: int, end: int) -> None:
+        for piece in self._image.pieces(start, end):
+            self._digest.update(piece)
+        region = self._region
+        if end == region.offset + region.length and self._digest.hexdigest() != region.sha256:
+            self._image.differs(
+                f"the data of pack {region.pack}" if isinstance(region, Segment) else "its tables"
+            )

@@ -19,7 +19,7 @@ from shared.image.making.parallel import Region, Stop
 from shared.image.recipe import PackKey, Recipe, Segment
 from shared.models import Sha256
 
-_PIECE: Final = 32 << 20
+_PIECE: Final = 16 << 20
 _BUFFER: Final = 1 << 20
 _FICLONERANGE: Final = 0x4020940D
 _CLONE = struct.Struct("=qQQQ")
@@ -67,7 +67,8 @@ def weave(
     with _opened(target) as fd:
         clear(recipe, fd)
         for region in recipe.regions:
-            copy_region(region, store, fd, progress)
+            for _ in copy_region(region, store, fd, progress):
+                pass
         write_superblock(recipe, fd)
 
 
@@ -77,14 +78,19 @@ def clear(recipe: Recipe, fd: int) -> None:
     os.ftruncate(fd, recipe.size)
 
 
-def copy_region(region: Region, store: Regions, fd: int, progress: Progress) -> None:
-    """One region to its place in the image; regions can be copied in any order."""
+def copy_region(
+    region: Region, store: Regions, fd: int, progress: Progress
+) -> Iterator[tuple[int, int]]:
+    """One region to its place in the image; regions can be copied in any order.
+
+    Yields the start and end of each range that has just been copied, in their order.
+    """
     if isinstance(region, Segment):
         source, start = store.open_pack(region.pack), region.source
     else:
         source, start = store.open_tables(region.sha256), 0
     with source:
-        _Copy(source, start, fd, region.offset, region.length, progress).run()
+        yield from _Copy(source, start, fd, region.offset, region.length, progress).run()
 
 
 def write_superblock(recipe: Recipe, fd: int) -> None:
@@ -118,12 +124,13 @@ class _Copy:
     length: int
     progress: Progress
 
-    def run(self) -> None:
+    def run(self) -> Iterator[tuple[int, int]]:
         if os.fstat(self.source.fileno()).st_size < self.start + self.length:
             raise PackCorruptError("a file in the pack store is shorter than the recipe says")
         done = self._clone()
         if done:
             self.progress.advance(done)
+            yield self.offset, self.offset + done
         in_kernel = True
         while done < self.length:
             wanted = min(self.length - done, _PIECE)
@@ -131,8 +138,9 @@ class _Copy:
             if not copied:
                 in_kernel = False
                 copied = self._by_hand(min(wanted, _BUFFER), done)
-            done += copied
             self.progress.advance(copied)
+            yield self.offset + done, self.offset + done + copied
+            done += copied
 
     def _clone(self) -> int:
         whole = self.length - self.length % ALIGNMENT

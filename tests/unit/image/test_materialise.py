@@ -1,5 +1,7 @@
 """Making an image with several threads: the same bytes, verified; errors and cancelling end all."""
 
+import errno
+import os
 import threading
 from pathlib import Path
 from typing import BinaryIO
@@ -8,6 +10,7 @@ import pytest
 
 from shared.files import publishing
 from shared.image.errors import ImageCorruptError, PackCorruptError, WorkCancelledError
+from shared.image.making import materialise as materialising
 from shared.image.making import parallel
 from shared.image.making.materialise import materialise
 from shared.image.making.weave import weave
@@ -75,6 +78,26 @@ def test_the_bytes_are_those_of_weaving_and_progress_adds_up(built: Built, tmp_p
     assert seen == sorted(seen)
     assert seen[-1] == sum(region.length for region in built.recipe.regions)
     assert not image_threads()
+
+
+def test_a_file_system_without_range_syncing_gets_all_of_the_file_synced(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    synced: list[int] = []
+    real = os.fdatasync
+
+    def sync(fd: int) -> None:
+        synced.append(fd)
+        real(fd)
+
+    monkeypatch.setattr(materialising, "start_writing", unknown)
+    monkeypatch.setattr(materialising, "wait_written", unknown)
+    monkeypatch.setattr(os, "fdatasync", sync)
+    assert make(built, tmp_path).read_bytes() == built.path.read_bytes()
+    assert len(synced) >= len(built.recipe.regions)
 
 
 def test_a_damaged_pack_ends_with_its_name_and_leaves_nothing(built: Built, tmp_path: Path) -> None:
