@@ -82,14 +82,14 @@ def _measure(arguments: argparse.Namespace, chosen: Sequence[Contender], work: P
                 make_flat(source, tags, work)
         for line in lines:
             _say(line)
-        dropped = not arguments.keep_caches and drop_caches()
+        dropped = arguments.drop_caches and drop_caches()
         machine = this_machine(work, caches_dropped=dropped)
         runs, limits, failed = run_rounds(
             able,
             sources,
             rounds=arguments.rounds,
             directory=work / "runs",
-            keep_caches=arguments.keep_caches,
+            cold_caches=dropped,
             say=_say,
         )
     return Results(
@@ -156,7 +156,9 @@ def _arguments() -> argparse.Namespace:
         "--install", action="store_true", help="install missing Debian packages first (as root)"
     )
     parser.add_argument(
-        "--keep-caches", action="store_true", help="do not drop the machine's page cache"
+        "--drop-caches",
+        action="store_true",
+        help="empty the machine's page cache before each conversion (as root); else it is warm",
     )
     arguments = parser.parse_args()
     if not 0 < arguments.scale <= 1:

@@ -53,7 +53,7 @@ def _machine(results: Results) -> Iterator[str]:
     yield (
         f"{machine.date}: {machine.cores} cores of {machine.processor}, "
         f"{machine.memory / 1e9:.0f} GB, Linux {machine.kernel}, {machine.file_system}, "
-        f"Python {machine.python}; caches {'dropped' if machine.caches_dropped else 'NOT dropped'} "
+        f"Python {machine.python}; page cache {'dropped' if machine.caches_dropped else 'warm'} "
         "before each conversion."
     )
     if machine.load > BUSY_LOAD:

@@ -61,7 +61,7 @@ def run_rounds(
     *,
     rounds: int,
     directory: Path,
-    keep_caches: bool,
+    cold_caches: bool,
     say: Callable[[str], None],
 ) -> tuple[list[Run], dict[str, list[Limit]], dict[str, str]]:
     """Cold, then the update where there is one; a contender that failed once is left out."""
@@ -70,14 +70,14 @@ def run_rounds(
     failed: dict[str, str] = {}
     for number in range(1, rounds + 1):
         for image, (source, tags) in sources.items():
-            _prepare(keep_caches=keep_caches)
+            _prepare(cold_caches=cold_caches)
             limits.setdefault(image, []).append(measure_limit(source, tags[0]))
             say(f"round {number}  {image:6} {'limit':15} {limits[image][-1].seconds:8.2f} s")
             for contender in contenders:
                 if contender.name in failed:
                     continue
                 try:
-                    found = _convert(contender, source, tags, directory, keep_caches=keep_caches)
+                    found = _convert(contender, source, tags, directory, cold_caches=cold_caches)
                 except (RunFailedError, OSError, RuntimeError) as exc:
                     failed[contender.name] = str(exc)
                     say(f"round {number}  {image:6} {contender.name:15}   failed: {_last(exc)}")
@@ -105,7 +105,7 @@ def _convert(
     tags: Sequence[str],
     directory: Path,
     *,
-    keep_caches: bool,
+    cold_caches: bool,
 ) -> dict[Kind, Measured]:
     own = directory / contender.name
     shutil.rmtree(own, ignore_errors=True)
@@ -114,16 +114,17 @@ def _convert(
             kinds: tuple[Kind, ...] = ("cold", "update")
             found: dict[Kind, Measured] = {}
             for kind, tag in zip(kinds, tags, strict=False):
-                _prepare(keep_caches=keep_caches)
+                _prepare(cold_caches=cold_caches)
                 found[kind] = session.convert(tag)
             return found
     finally:
         shutil.rmtree(own, ignore_errors=True)
 
 
-def _prepare(*, keep_caches: bool) -> None:
-    if keep_caches or not drop_caches():
-        os.sync()
+def _prepare(*, cold_caches: bool) -> None:
+    os.sync()
+    if cold_caches:
+        drop_caches()
 
 
 def this_machine(work: Path, *, caches_dropped: bool) -> Machine:

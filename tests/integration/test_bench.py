@@ -43,7 +43,7 @@ def test_dray_and_a_peer_convert_the_same_image_and_are_reported(tmp_path: Path)
     peer = MksquashfsTar()
     names = ["dray"] if peer.missing() else ["dray", peer.name]
     found = tmp_path / "results.json"
-    options = ["--images", "tiny", "--scale", "0.05", "--rounds", "1", "--keep-caches"]
+    options = ["--images", "tiny", "--scale", "0.05", "--rounds", "1"]
     options += ["--only", ",".join(names), "--work", str(tmp_path), "--json", str(found)]
     text = bench("bench.convert", *options)
 

@@ -14,6 +14,7 @@ _CAPABILITIES = b"security.capability"
 _USER = b"user."
 _USER_KINDS = frozenset((kinds.FILE, kinds.DIRECTORY))
 _SET_ID_BITS = 0o6000
+_OPEN_TO_ALL = 0o555
 # All bits set mean "nobody in particular" to chown(), which then leaves what is new to root.
 _NO_OWNER = 0xFFFFFFFF
 _MAX_MAJOR = 0xFFF
@@ -32,7 +33,12 @@ class Policy:
     def mode(self, member: Member) -> int:
         if member.kind == kinds.SYMLINK:
             return 0o777
-        return member.mode if self._options.keep_setuid else member.mode & ~_SET_ID_BITS
+        mode = member.mode if self._options.keep_setuid else member.mode & ~_SET_ID_BITS
+        if not member.path and not self._options.keep_owners:
+            # Tools leave a private root behind, which Docker never shows; root's own, it would
+            # lock every user out of the image.
+            mode |= _OPEN_TO_ALL
+        return mode
 
     def owner(self, number: int) -> int:
         if not self._options.keep_owners:

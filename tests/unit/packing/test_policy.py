@@ -117,6 +117,14 @@ def test_modes_of_files_and_directories(
     assert rows[b"f"].mode == rows[b"d"].mode == found
 
 
+def test_a_private_root_locks_nobody_out_unless_owners_are_kept(tmp_path: Path) -> None:
+    tar = tar_of(directory("./", mode=0o1700), directory("d", mode=0o700))
+    rows = image_rows(build_image([tar], tmp_path / "a", PackOptions()).path)
+    assert (rows[b""].mode, rows[b"d"].mode) == (0o1755, 0o700)
+    kept = image_rows(build_image([tar], tmp_path / "b", KEEP_ALL).path)
+    assert kept[b""].mode == 0o1700
+
+
 def test_a_symlink_has_the_mode_that_linux_shows(tmp_path: Path) -> None:
     row = packed_row(tmp_path, tar_of(symlink("f", "x", mode=0o4000)), KEEP_ALL)
     assert row.mode == 0o777
