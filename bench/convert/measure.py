@@ -23,7 +23,9 @@ from pydantic import BaseModel
 
 from bench.convert.processes import Usage, anonymous_memory, tree_of, usage_of
 
-SAMPLE_SECONDS: Final = 0.2
+# Often at first, since some runs are short; then seldom, since looking costs time as well.
+SAMPLE_SECONDS: Final = (0.01, 0.2)
+SAMPLES_PER_RUN: Final = 10
 LONGEST_SECONDS: Final = 3600
 """A conversion that takes longer is ended, and counts as failed."""
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -110,8 +112,12 @@ class Watch:
         )
 
     def _sample(self) -> None:
-        while not self._stop.wait(SAMPLE_SECONDS):
+        least, most = SAMPLE_SECONDS
+        pause = least
+        while not self._stop.wait(pause):
             self._look()
+            elapsed = time.monotonic() - self._began
+            pause = min(most, max(least, elapsed / SAMPLES_PER_RUN))
 
     def _look(self) -> None:
         pids = tree_of(self.roots) - (set() if self.with_roots else set(self.roots))
