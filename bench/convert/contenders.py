@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class Job:
         return self.out / f"{self.tag}.squashfs"
 
 
-class Peer:
+class Peer(ABC):
     """A contender that is a sequence of commands; whoever derives from it says which."""
 
     name: str
@@ -80,15 +81,15 @@ class Peer:
     """What it runs, each with the Debian package that has it."""
     needs_root = False
 
+    @abstractmethod
     def convert(self, job: Job) -> None:
         """Make the image. Runs in a process of its own; only its commands are measured."""
-        raise NotImplementedError
 
     def output(self, job: Job) -> int:
         """Bytes that a node would read from."""
         return squashfs_size(job.image)
 
-    def clean_up(self, storage: Path) -> None:
+    def clean_up(self, storage: Path) -> None:  # noqa: B027 - most have nothing to do
         """Leave nothing mounted; the files are removed by the caller."""
 
     def missing(self) -> str | None:

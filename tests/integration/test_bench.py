@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.convert.contenders import Peer, run
+from bench.convert.contenders import Job, Peer, run
 from bench.convert.limit import Limit
 from bench.convert.measure import RunFailedError, measure_commands
 from bench.convert.peers import MksquashfsTar
@@ -73,6 +73,9 @@ def test_what_cannot_run_here_is_skipped_with_the_package_that_it_needs() -> Non
         name = "absent"
         about = "nothing"
         programs = (("there-is-no-such-program", "some-package"), ("sh", "dash"))
+
+        def convert(self, job: Job) -> None:
+            raise AssertionError(job)
 
     assert Absent().missing() == "needs the Debian package some-package"
 
