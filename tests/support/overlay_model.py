@@ -114,6 +114,8 @@ def _add(
     if not path:
         if member.isdir():
             _describe(tree[()], member, options)
+            if not options.keep_owners:
+                tree[()].mode |= 0o555
         return
     parent = follow(tree, path[:-1], create=True)
     assert parent is not None
