@@ -122,9 +122,10 @@ def _convert(
 
 
 def _prepare(*, cold_caches: bool) -> None:
-    os.sync()
     if cold_caches:
         drop_caches()
+    else:
+        os.sync()
 
 
 def this_machine(work: Path, *, caches_dropped: bool) -> Machine:

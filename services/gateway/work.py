@@ -1,7 +1,13 @@
 """What a worker is asked to do for a record, told in an event: pure functions too."""
 
 from shared.catalog.records import ImageRecord, PlacedImage
-from shared.events import Event, PlacementRequested, PullRequested, RefreshRequested
+from shared.events import (
+    Event,
+    PlacementRequested,
+    PullContext,
+    PullRequested,
+    RefreshRequested,
+)
 from shared.image.recipe import Recipe
 from shared.states import State
 
@@ -15,9 +21,7 @@ def next_work(record: ImageRecord, platform: str) -> Event:
     if current is None or not _made_alike(current, record) or record.tries > 1:
         return pull_work(record, platform, None)
     return RefreshRequested(
-        correlation_id=record.pull_id,
-        key=record.key,
-        attempt=record.attempt,
+        **_context(record, None),
         reference=record.reference,
         platform=platform,
         known_digest=current.reference_digest,
@@ -27,10 +31,7 @@ def next_work(record: ImageRecord, platform: str) -> Event:
 def pull_work(record: ImageRecord, platform: str, cause: Event | None) -> Event:
     """A converter's part: the image, whatever was there before."""
     return PullRequested(
-        correlation_id=record.pull_id,
-        causation_id=cause.id if cause else None,
-        key=record.key,
-        attempt=record.attempt,
+        **_context(record, cause),
         reference=record.reference,
         platform=platform,
         options=record.pack,
@@ -41,10 +42,7 @@ def pull_work(record: ImageRecord, platform: str, cause: Event | None) -> Event:
 def placement_work(record: ImageRecord, recipe: Recipe, cause: Event | None) -> Event:
     """A distributor's part."""
     return PlacementRequested(
-        correlation_id=record.pull_id,
-        causation_id=cause.id if cause else None,
-        key=record.key,
-        attempt=record.attempt,
+        **_context(record, cause),
         system=record.system,
         recipe=recipe,
     )
@@ -52,3 +50,13 @@ def placement_work(record: ImageRecord, recipe: Recipe, cause: Event | None) -> 
 
 def _made_alike(current: PlacedImage, record: ImageRecord) -> bool:
     return (current.pack, current.max_dead_share) == (record.pack, record.max_dead_share)
+
+
+def _context(record: ImageRecord, cause: Event | None) -> PullContext:
+    """Which attempt at which pull the work is for, and what led to it."""
+    return PullContext(
+        correlation_id=record.pull_id,
+        causation_id=cause.id if cause else None,
+        key=record.key,
+        attempt=record.attempt,
+    )

@@ -57,10 +57,12 @@ def in_parallel(
 def _batches(regions: Iterable[Region]) -> Iterator[list[Region]]:
     """Neighbours together: a large image has few regions, one without its dead data has many."""
     batch: list[Region] = []
+    size = 0
     for region in regions:
         batch.append(region)
-        if sum(each.length for each in batch) >= _BATCH_BYTES:
+        size += region.length
+        if size >= _BATCH_BYTES:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch
