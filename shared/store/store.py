@@ -167,7 +167,8 @@ class PackStore:
         """Remove what dead owners left half-made; returns how many files. Blocks."""
         removed = remove_stale_partials(self.root)
         for path in (self.root / "locks").glob("*.lock"):
-            lock = try_lock(path)
+            # Whoever wants to clean asks once, and must not find us: such a lock file may stay.
+            lock = try_lock(path) if _HEX.fullmatch(path.stem) else None
             if lock is not None:
                 release(lock, path)
                 removed += 1

@@ -38,7 +38,7 @@ def recipe_of(image: str, packs: list[PackKey], tables: bytes) -> Recipe:
     digest = f"sha256:{key_of(image)}"
     return Recipe(
         image_id=key_of(image),
-        size=8192,
+        size=4096 + len(tables),
         inodes=1,
         compression="zstd",
         block_size=131072,

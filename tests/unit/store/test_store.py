@@ -20,6 +20,7 @@ from shared.deadline import Deadline
 from shared.errors import DeadlineExceededError, NotFoundError
 from shared.files import publishing
 from shared.store import locks as store_locks
+from shared.store import scrub
 from shared.store.store import PackStore
 from tests.support.conditions import eventually
 from tests.support.store import put_pack, write_pack
@@ -173,6 +174,15 @@ async def test_stale_locks_are_removed(store: PackStore) -> None:
     end(held_elsewhere(store))
     assert store.remove_stale() == 2
     assert not list((store.root / "locks").iterdir())
+
+
+def test_who_is_about_to_scrub_is_not_disturbed(store: PackStore) -> None:
+    """Asked for while a sweep holds it, it would be taken for another scrubber's."""
+    path = store.lock_path(scrub.LOCK)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert store.remove_stale() == 0
+    assert path.exists()
 
 
 def test_tables_are_named_by_their_content(store: PackStore) -> None:
