@@ -1,18 +1,17 @@
 """Make a recipe's image in a new file, durable and verified, by several threads at once.
 
-While the storage writes one range, the next is copied, and the one before is read back and hashed.
+While the storage writes one range, it is hashed as the new file has it, and the next is copied.
 """
 
 import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from shared.image.making.parallel import Region, Stop, in_parallel
-from shared.image.making.verify import ImageCheck, RegionCheck
+from shared.image.making.verify import ImageCheck
 from shared.image.making.weave import Progress, Regions, clear, copy_region, write_superblock
 from shared.image.recipe import Recipe
 from shared.linux import start_writing, wait_written
@@ -37,31 +36,26 @@ def materialise(
     check = ImageCheck(fd, recipe, Path(file.name).name, stop)
 
     def make(regions: list[Region]) -> None:
-        behind: Callable[[], None] | None = None
+        behind: tuple[int, int] | None = None
         for region in regions:
-            read_back = check.region(region)
+            copied = check.region(region)
             for start, end in copy_region(region, store, fd, progress):
                 with suppress(OSError):  # only a hint: what is wrong shows when it is waited for
                     start_writing(fd, start, end)
+                copied.read(start, end)
                 if behind is not None:
-                    behind()
-                behind = partial(_check_stored, fd, start, end, read_back)
-        if behind is not None:
-            behind()
+                    _wait_written(fd, *behind)
+                behind = start, end
 
     clear(recipe, fd)
     in_parallel(make, recipe.regions, stop)
     write_superblock(recipe, fd)
     os.fdatasync(fd)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     check.frame()
 
 
-def _check_stored(fd: int, start: int, end: int, region: RegionCheck) -> None:
-    """Read a range as the storage has it, not as memory still holds it from our own writing."""
-    try:
+def _wait_written(fd: int, start: int, end: int) -> None:
+    """So that no more than some ranges are in memory only, however large the image is."""
+    # Not every file system knows ranges; a real error comes again when the whole file is synced.
+    with suppress(OSError):
         wait_written(fd, start, end)
-    except OSError:
-        os.fdatasync(fd)  # not every file system knows ranges; a real error comes again here
-    os.posix_fadvise(fd, start, end - start, os.POSIX_FADV_DONTNEED)
-    region.read(start, end)

@@ -97,7 +97,7 @@ def test_a_file_system_without_range_syncing_gets_all_of_the_file_synced(
     monkeypatch.setattr(materialising, "wait_written", unknown)
     monkeypatch.setattr(os, "fdatasync", sync)
     assert make(built, tmp_path).read_bytes() == built.path.read_bytes()
-    assert len(synced) >= len(built.recipe.regions)
+    assert synced
 
 
 def test_a_damaged_pack_ends_with_its_name_and_leaves_nothing(built: Built, tmp_path: Path) -> None:
