@@ -33,7 +33,7 @@ from services.converter.registry.platforms import Platform, parse_platform
 from services.converter.registry.transport import open_session
 from services.converter.sources.open import opened
 from services.converter.sources.origin import parse_origin
-from shared.config import LogSettings, Settings, SystemSettings
+from shared.config import Settings
 from shared.deadline import Deadline
 from shared.errors import (
     DrayError,
@@ -47,6 +47,7 @@ from shared.image.making.materialise import materialise
 from shared.image.recipe import PackOptions, Recipe
 from shared.logging import configure_logging
 from shared.progress import Part
+from shared.settings.site import LogSettings, SystemSettings
 from shared.states import State
 from shared.store.space import StoreFullError
 from shared.store.store import PackStore

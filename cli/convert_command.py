@@ -160,7 +160,8 @@ def convert(
     from cli.convert import convert as run  # noqa: PLC0415
     from cli.convert_options import Words, pack_options  # noqa: PLC0415
     from cli.defaults import own_cache_dir  # noqa: PLC0415
-    from shared.config import load_settings, this_platform  # noqa: PLC0415
+    from shared.config import load_settings  # noqa: PLC0415
+    from shared.settings.types import this_platform  # noqa: PLC0415
 
     if max_dead_share is not None and not 0 <= max_dead_share <= 1:  # nan passes for a number
         raise typer.BadParameter("it is no number from 0 to 1", param_hint="'--max-dead-share'")

@@ -18,10 +18,11 @@ from cli.agent import Agent
 from cli.defaults import LOCAL_GATEWAY, own_data_dir
 from cli.errors import CliError, UnreachableError, UsageError
 from shared.bus.connect import connect_bus
-from shared.config import Listen, Settings, load_settings
+from shared.config import Settings, load_settings
 from shared.errors import MissingDependencyError
 from shared.logging import configure_logging
 from shared.service import Service, run_services
+from shared.settings.types import Listen
 
 NEEDED = ("aiosqlite", "isal", "zstandard")
 """What a node's small installation lacks: the embedded catalog's driver and the codecs."""

@@ -5,19 +5,14 @@ all at once. Without a file the settings describe one machine: embedded bus, SQL
 """
 
 import os
-import platform
-import socket
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import (
-    AfterValidator,
     Field,
-    SecretStr,
-    StringConstraints,
     ValidationError,
     model_validator,
 )
@@ -25,141 +20,25 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from shared.errors import ConfigError
-from shared.image.recipe import DeadShare, PackOptions
-from shared.models import NodeName, Strict, SystemName
+from shared.models import Strict, SystemName
+from shared.settings.gateway import GatewaySettings, PullSettings
+from shared.settings.site import (
+    BusSettings,
+    CatalogSettings,
+    LogSettings,
+    RegistrySettings,
+    SystemSettings,
+)
+from shared.settings.workers import (
+    AgentSettings,
+    ConverterSettings,
+    DistributorSettings,
+    HousekeepingSettings,
+)
 
 CONFIG_FILE_VARIABLE = "DRAY_CONFIG"
 OTHER_VARIABLES = ("URL", "SOCKET")
 """Variables of the `dray` command, which are no settings."""
-Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
-Platform = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$")]
-# Processors that images know under other names than the kernel does.
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-
-
-def this_platform() -> str:
-    return f"linux/{_MACHINES.get(platform.machine(), platform.machine())}"
-
-
-def _listen_address(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        message = "write HOST:PORT, for example 127.0.0.1:7600 or [::1]:7600"
-        raise ValueError(message)
-    return value
-
-
-Listen = Annotated[str, AfterValidator(_listen_address)]
-
-
-class SystemSettings(Strict):
-    """One cluster: where its images are placed, and how they are made."""
-
-    image_dir: Path
-    platform: Platform = Field(default_factory=this_platform)
-    pack: PackOptions = PackOptions()
-    max_dead_share: DeadShare = 0.15
-
-
-class RegistrySettings(Strict):
-    """One registry, by host[:port] as references write it: how to reach it and as whom."""
-
-    insecure: bool = False
-    """Plain HTTP. Loopback addresses are taken as plain HTTP without being asked."""
-    ca_file: Path | None = None
-    username: str | None = None
-    password_file: Path | None = None
-
-
-class BusSettings(Strict):
-    """`embedded:` for one process; `amqp://` or `amqps://` for RabbitMQ."""
-
-    url: SecretStr = SecretStr("embedded:")
-    publish_timeout: Seconds = 10.0
-
-
-class CatalogSettings(Strict):
-    """`sqlite:` (in data_dir), `sqlite:///path`, or `mongodb://…`."""
-
-    url: SecretStr = SecretStr("sqlite:")
-    timeout: Seconds = 10.0
-
-
-class PullSettings(Strict):
-    """The state machine's clocks."""
-
-    lease: Seconds = 60.0
-    """A worker that said nothing for so long is taken as dead; its pull is tried again."""
-    queue_timeout: Seconds = 3600.0
-    """How long a pull may wait for a converter before it fails and says so."""
-    max_tries: Annotated[int, Field(ge=1, le=100)] = 5
-    sweep_interval: Seconds = 5.0
-
-
-class GatewaySettings(Strict):
-    """The REST API and the dashboard."""
-
-    listen: Listen = "127.0.0.1:7600"
-    names: tuple[str, ...] = ()
-    """Names by which users reach it, beside its addresses, `localhost` and its host's name."""
-    request_timeout: Seconds = 30.0
-    max_body_bytes: Annotated[int, Field(ge=1024, le=64 << 20)] = 4 << 20
-
-
-class ConverterSettings(Strict):
-    """How much of a machine a converter may use."""
-
-    listen: Listen = "127.0.0.1:7601"
-    slots: Annotated[int, Field(ge=1, le=256)] = 2
-    check_slots: Annotated[int, Field(ge=1, le=1024)] = 16
-    parallel_layers: Annotated[int, Field(ge=1, le=64)] = 3
-    threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Compression threads, shared by all layers; 0 takes one per core."""
-    pull_timeout: Seconds = 4 * 3600.0
-    max_layer_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 30
-
-
-class HousekeepingSettings(Strict):
-    """What converters do for the pack store besides filling it; one of them at a time."""
-
-    interval: Seconds = 3600.0
-    grace: Seconds = 86400.0
-    """Never shorter than converter.pull_timeout: a pull counts on the packs that it has found."""
-    keep_unused_days: Annotated[int, Field(ge=1, le=3650)] = 30
-    max_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
-    scrub_days: Annotated[int, Field(ge=0, le=3650)] = 30
-    """0: never."""
-    scrub_rate: Annotated[int, Field(ge=1 << 20)] = 32 << 20
-    """In bytes per second."""
-
-
-class DistributorSettings(Strict):
-    """Which systems this distributor serves; none named means all."""
-
-    listen: Listen = "127.0.0.1:7602"
-    systems: tuple[SystemName, ...] = ()
-    slots: Annotated[int, Field(ge=1, le=256)] = 2
-    placement_timeout: Seconds = 3600.0
-
-
-class AgentSettings(Strict):
-    """One compute node."""
-
-    listen: Listen = "127.0.0.1:7603"
-    node: NodeName = Field(default_factory=socket.gethostname)
-    system: SystemName = "local"
-    run_dir: Path | None = None
-    """Mounts, job state and the local socket; default `agent` in data_dir."""
-    mount: Literal["auto", "loop", "squashfuse", "unpack"] = "auto"
-    stage_timeout: Seconds = 120.0
-    heartbeat: Seconds = 30.0
-
-
-class LogSettings(Strict):
-    """JSON for machines, console for people; `auto` asks whether stderr is a terminal."""
-
-    format: Literal["auto", "json", "console"] = "auto"
-    level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Settings(Strict):

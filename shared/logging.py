@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import structlog
 
-from shared.config import LogSettings
 from shared.events import Event
+from shared.settings.site import LogSettings
 
 Logger = structlog.typing.FilteringBoundLogger
 

@@ -13,8 +13,8 @@ from services.converter.registry.endpoint import (
     RegistryEndpoint,
     registry_endpoint,
 )
-from shared.config import RegistrySettings
 from shared.errors import ConfigError
+from shared.settings.site import RegistrySettings
 
 CLIENTS = 256
 _BY_DEFAULT = RegistrySettings()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from services.distributor.sidecars import write_sidecars
 from shared.bus.interface import Bus
-from shared.config import Settings, SystemSettings
+from shared.config import Settings
 from shared.deadline import Deadline
 from shared.errors import DrayError, UnknownSystemError
 from shared.events import Event, ImagePlaced, PlacementRequested, PullFailed
@@ -24,6 +24,7 @@ from shared.image.making.verify import verify_image
 from shared.image.recipe import Recipe
 from shared.logging import get_logger
 from shared.progress import Part, ProgressReporter
+from shared.settings.site import SystemSettings
 from shared.states import State
 from shared.store.store import PackStore
 from shared.store.suspects import SUSPICIOUS, check_store

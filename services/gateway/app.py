@@ -6,9 +6,13 @@ from functools import partial
 
 from aiohttp import web
 
+from services.gateway.auth.middleware import authentication_middleware
 from services.gateway.fan_out import FanOut
 from services.gateway.feed import ChangeFeed
-from services.gateway.handlers.v1 import V1
+from services.gateway.handlers.v1.images import ImageHandlers
+from services.gateway.handlers.v1.jobs import JobHandlers
+from services.gateway.handlers.v1.operators import OperatorHandlers
+from services.gateway.handlers.v1.pulls import PullHandlers
 from services.gateway.images import Images
 from services.gateway.jobs import Jobs
 from services.gateway.outbox import OutboxRelay
@@ -72,23 +76,23 @@ class Gateway:
         self._sweep = Sweep(
             grace=settings.pull.lease if bus.durable else 0.0, hearing=lambda: bus.connected
         )
-        v1 = V1(
-            systems=tuple(settings.systems),
-            pulls=self._pulls,
-            images=images,
-            sharing=Sharing(catalog),
-            jobs=self._jobs,
-            feed=feed,
-            bus=bus,
+        handlers = (
+            PullHandlers(self._pulls, feed),
+            ImageHandlers(self._pulls, images, Sharing(catalog)),
+            JobHandlers(self._jobs),
+            OperatorHandlers(bus),
         )
         app = web.Application(
             middlewares=[
                 error_middleware(settings.gateway.request_timeout),
                 guard_middleware(settings.gateway.names),
+                authentication_middleware(),
             ],
             client_max_size=settings.gateway.max_body_bytes,
         )
-        app.add_routes([*v1.routes(), *page_routes(), *health_routes(self.checks)])
+        for each in handlers:
+            app.add_routes(each.routes())
+        app.add_routes([*page_routes(), *health_routes(self.checks)])
         self.http = HttpServer(app, settings.gateway.listen)
         self._consumer: Consumer | None = None
         self._sweeping: list[asyncio.Task[None]] = []

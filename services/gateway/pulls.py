@@ -68,6 +68,10 @@ class Pulls:
             )
         return system
 
+    def systems(self, system: str | None) -> tuple[str, ...]:
+        """The one that a user named, else all of the site's."""
+        return tuple(self._transitions.systems) if system is None else (self.system(system),)
+
     async def request(self, target: PullTarget, user: str, *, force: bool = False) -> ImageRecord:
         """Start a pull, or join the one that is under way."""
         ask = Request(target=target, user=user, force=force)

@@ -18,7 +18,6 @@ from shared.catalog.records import (
     Progress,
     image_key,
 )
-from shared.config import PullSettings, SystemSettings
 from shared.events import (
     Event,
     ImageChanged,
@@ -31,6 +30,8 @@ from shared.events import (
     new_id,
 )
 from shared.image.planning.shares import layer_shares
+from shared.settings.gateway import PullSettings
+from shared.settings.site import SystemSettings
 from shared.states import CONVERTING, State
 
 Changed = Change[ImageRecord] | None

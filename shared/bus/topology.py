@@ -14,8 +14,8 @@ DEAD_EXCHANGE = "dray.dead"
 DEAD_QUEUE = "dray.dead"
 
 CONVERTER_PULLS = WorkQueue("converter.pulls", ("pull.requested",))
-# Freshness checks are one HEAD request: they never wait behind an hour's conversion.
-CONVERTER_CHECKS = WorkQueue("converter.checks", ("refresh.requested",))
+# Freshness checks and logins are one request each: they never wait behind an hour's conversion.
+CONVERTER_CHECKS = WorkQueue("converter.checks", ("refresh.requested", "login.requested"))
 GATEWAY_EVENTS = WorkQueue(
     "gateway.events",
     (
@@ -25,6 +25,8 @@ GATEWAY_EVENTS = WorkQueue(
         "image.changed",
         "image.converted",
         "image.placed",
+        "image.expired",
+        "login.checked",
         "node.staged",
         "node.failed",
         "node.heartbeat",
@@ -33,7 +35,14 @@ GATEWAY_EVENTS = WorkQueue(
 
 
 def distributor_queue(system: str) -> WorkQueue:
-    return WorkQueue(f"distributor.{system}", (f"placement.requested.{system}",))
+    return WorkQueue(
+        f"distributor.{system}",
+        (
+            f"placement.requested.{system}",
+            f"image.readers_changed.{system}",
+            f"image.expire_requested.{system}",
+        ),
+    )
 
 
 def agent_queue(node: str) -> AgentQueue:

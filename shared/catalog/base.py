@@ -16,7 +16,16 @@ from typing import Generic, TypeVar
 from pydantic import ValidationError
 
 from shared.catalog.interface import Change, ChangeListener, PendingEvent, Step, Where
-from shared.catalog.records import ImageRecord, JobRecord, NodeRecord, Record, StagingRecord
+from shared.catalog.records import (
+    ImageRecord,
+    JobRecord,
+    LoginRecord,
+    NodeRecord,
+    Record,
+    StagingRecord,
+    TicketRecord,
+    UsageRecord,
+)
 from shared.catalog.store import Found, Layout, OutboxEntry, Row, Store, Wanted, sortable
 from shared.deadline import Deadline
 from shared.errors import (
@@ -55,11 +64,22 @@ class StoredCatalog:
         self.jobs = StoredCollection(JobRecord, self._session)
         self.stagings = StoredCollection(StagingRecord, self._session)
         self.nodes = StoredCollection(NodeRecord, self._session)
+        self.logins = StoredCollection(LoginRecord, self._session)
+        self.tickets = StoredCollection(TicketRecord, self._session)
+        self.usage = StoredCollection(UsageRecord, self._session)
 
     async def open(self, deadline: Deadline) -> None:
-        kinds = (self.images, self.jobs, self.stagings, self.nodes)
+        layouts = [
+            self.images.layout,
+            self.jobs.layout,
+            self.stagings.layout,
+            self.nodes.layout,
+            self.logins.layout,
+            self.tickets.layout,
+            self.usage.layout,
+        ]
         async with self._session.answering("opening it", deadline):
-            await self._session.store.open([kind.layout for kind in kinds], deadline)
+            await self._session.store.open(layouts, deadline)
 
     async def close(self) -> None:
         await self._session.drain()

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-from shared.catalog.records import ImageRecord, JobRecord, NodeRecord, Record, StagingRecord
+from shared.catalog.records import (
+    ImageRecord,
+    JobRecord,
+    LoginRecord,
+    NodeRecord,
+    Record,
+    StagingRecord,
+    TicketRecord,
+    UsageRecord,
+)
 from shared.deadline import Deadline
 from shared.events import AnyEvent, Event
 
@@ -74,6 +83,12 @@ class Catalog(Protocol):
     def stagings(self) -> Collection[StagingRecord]: ...
     @property
     def nodes(self) -> Collection[NodeRecord]: ...
+    @property
+    def logins(self) -> Collection[LoginRecord]: ...
+    @property
+    def tickets(self) -> Collection[TicketRecord]: ...
+    @property
+    def usage(self) -> Collection[UsageRecord]: ...
 
     async def open(self, deadline: Deadline) -> None:
         """Connect and make tables and indexes; CatalogUnavailableError if that fails."""

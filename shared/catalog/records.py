@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from shared.events import LayerProgress, NodeImage
+from shared.events import LayerProgress, NodeImage, Uid
 from shared.image.planning.shares import LayerShare
 from shared.image.recipe import DeadShare, ImageConfig, PackOptions, Recipe
 from shared.models import (
@@ -80,29 +80,43 @@ class PlacedImage(Tolerant):
 
 
 class ImageRecord(Record):
-    """One system, type and reference: the state of its latest pull, and the image it stands for.
+    """One system, type, reference and owner: the state of its latest pull, and its image.
 
     `attempt` only grows; events of an older attempt change nothing. `tries` counts the attempts
     of the present pull, `pull_id` names the pull in every log line and event.
     """
 
     collection = "images"
-    indexes = (("system", "state"), ("pull_id",), ("image_id",))
+    indexes = (("system", "state"), ("pull_id",), ("image_id",), ("reference",), ("owner",))
 
     system: SystemName
     itype: ImageType = "docker"
     reference: str
+    owner: Uid | None = None
+    """Whose it is; None: the site's, which everybody sees. Each owner has a record of their own."""
+    private: bool = False
+    """Of an owner's record: its registry asked for credentials, or that is not known yet."""
+    allowed_uids: tuple[Uid, ...] = ()
+    allowed_gids: tuple[Uid, ...] = ()
+    """Who else may see and use a private image."""
     state: State
     attempt: int
     tries: int
     pull_id: str
     requested_at: Instant
     requested_by: str
+    requested_uid: Uid | None = None
     waiting_since: Instant
     """When the present attempt began to wait for a worker of its state."""
     begun: bool = False
     """Whether a worker has spoken since then: silence is a loss only after that."""
     last_pull: Instant
+    checked_at: Instant | None = None
+    """When the registry last said what the reference points to."""
+    last_used: Instant | None = None
+    expires_at: Instant | None = None
+    pinned: bool = False
+    """It does not expire by itself."""
     progress: Progress | None = None
     failure: Failure | None = None
     pack: PackOptions
@@ -175,8 +189,54 @@ class NodeRecord(Record):
     seen_at: Instant
 
 
-def image_key(system: str, itype: str, reference: str) -> str:
-    return f"{system}/{itype}/{reference}"
+class LoginRecord(Record):
+    """What a user has given for a registry, sealed; it is asked for good before it is kept."""
+
+    collection = "logins"
+    indexes = (("uid",),)
+
+    uid: Uid
+    registry: str
+    username: str
+    sealed: str
+    """The password, readable by gateways only."""
+    checked_at: Instant | None = None
+    failure: Failure | None = None
+    expires_at: Instant
+
+
+class TicketRecord(Record):
+    """Good once for credentials, for the converter that works on this attempt."""
+
+    collection = "tickets"
+
+    sealed: str
+    expires_at: Instant
+    redeemed_at: Instant | None = None
+
+
+class UsageRecord(Record):
+    """What one user did with one image in one hour: kept for statistics, and then forgotten."""
+
+    collection = "usage"
+    indexes = (("system", "hour"), ("uid", "hour"), ("image_id",))
+
+    system: SystemName
+    hour: str
+    """As 2026-11-21T09, so that the order of the text is the order of time."""
+    uid: Uid | None
+    user: str
+    reference: str
+    image_id: ImageId | None
+    lookups: int = 0
+    pulls: int = 0
+    jobs: int = 0
+    last: Instant
+
+
+def image_key(system: str, itype: str, reference: str, owner: int | None = None) -> str:
+    # No reference has a "#".
+    return f"{system}/{itype}/{reference}" + ("" if owner is None else f"#{owner}")
 
 
 def staging_key(job_id: str, node: str) -> str:

@@ -22,9 +22,9 @@ from services.converter.registry.client import RegistryClient, ResolvedImage
 from services.converter.registry.endpoint import registry_endpoint
 from services.converter.registry.platforms import parse_platform
 from services.converter.registry.transport import open_session
-from shared.config import this_platform
 from shared.deadline import Deadline
 from shared.reference import ImageReference, parse_reference
+from shared.settings.types import this_platform
 
 HERE = parse_platform(this_platform())
 

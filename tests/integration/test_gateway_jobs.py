@@ -15,11 +15,12 @@ from services.gateway.transitions import Transitions
 from shared.api import JobRequest
 from shared.catalog.interface import Catalog, Change
 from shared.catalog.records import JobRecord, StagingState, staging_key
-from shared.config import PullSettings, SystemSettings
 from shared.deadline import Deadline
 from shared.errors import ConflictError
 from shared.events import JobAllocated, JobReleased, NodeFailed, NodeHeartbeat, NodeStaged
 from shared.models import utcnow
+from shared.settings.gateway import PullSettings
+from shared.settings.site import SystemSettings
 from tests.support.catalogs import opened
 from tests.support.conditions import eventually
 from tests.support.transitions import ready

@@ -18,9 +18,9 @@ from services.converter.registry.client import RegistryClient
 from services.converter.registry.endpoint import Credentials, registry_endpoint
 from services.converter.registry.platforms import Platform, parse_platform
 from services.converter.registry.transport import Patience, open_session
-from shared.config import this_platform
 from shared.deadline import Deadline
 from shared.reference import parse_reference
+from shared.settings.types import this_platform
 from tests.support.images import (
     Compression,
     Directory,

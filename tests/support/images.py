@@ -19,7 +19,7 @@ from typing import Any, Literal
 import zstandard
 
 from services.converter.registry.platforms import Platform, parse_platform
-from shared.config import this_platform
+from shared.settings.types import this_platform
 
 Kind = Literal["oci", "docker"]
 Compression = Literal["none", "gzip", "zstd"]

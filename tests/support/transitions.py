@@ -7,13 +7,14 @@ from typing import TypeVar
 from services.gateway.transitions import PullTarget, Request, Transitions
 from shared.catalog.interface import Change
 from shared.catalog.records import ImageRecord
-from shared.config import PullSettings, SystemSettings
 from shared.events import (
     ImageConverted,
     ImagePlaced,
     PullEvent,
     PullProgressed,
 )
+from shared.settings.gateway import PullSettings
+from shared.settings.site import SystemSettings
 from shared.states import State
 from tests.support.recipes import small_recipe
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from shared.config import CONFIG_FILE_VARIABLE, Settings, load_settings, this_platform
+from shared.config import CONFIG_FILE_VARIABLE, Settings, load_settings
 from shared.errors import ConfigError
+from shared.settings.types import this_platform
 
 SITE_YAML = """
 data_dir: /srv/dray

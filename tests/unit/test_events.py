@@ -17,11 +17,15 @@ from shared.events import (
     Event,
     ImageChanged,
     ImageConverted,
+    ImageExpired,
+    ImageExpireRequested,
     ImagePlaced,
     ImageUnchanged,
     JobAllocated,
     JobReleased,
     LayerProgress,
+    LoginChecked,
+    LoginRequested,
     MalformedEventError,
     NodeFailed,
     NodeHeartbeat,
@@ -32,6 +36,8 @@ from shared.events import (
     PullFailed,
     PullProgressed,
     PullRequested,
+    Readers,
+    ReadersChanged,
     RefreshRequested,
     agent_key,
     decode_event,
@@ -80,6 +86,15 @@ EXAMPLES: tuple[Event, ...] = (
     PlacementRequested(**PULL, system="local", recipe=small_recipe()),
     ImagePlaced(**PULL, system="local", image_id="a" * 64, content_digest="b" * 64, size=8192),
     PullFailed(**PULL, code="no_such_image", message="it isn't there: «gone»\n", retryable=True),
+    ReadersChanged(
+        correlation_id="acl", system="local", image_id="a" * 64, readers=Readers(uids=(1000,))
+    ),
+    ImageExpireRequested(correlation_id="expiry", system="local", image_id="a" * 64),
+    ImageExpired(correlation_id="expiry", system="local", image_id="a" * 64),
+    LoginRequested(
+        correlation_id="login", login_id="l", registry="registry.example.org", ticket="t" * 32
+    ),
+    LoginChecked(correlation_id="login", login_id="l", code="unauthorized", message="no"),
     JobAllocated(**JOB, system="local", images=(IMAGE,)),
     JobReleased(**JOB),
     NodeStaged(**JOB, seconds=0.25),
@@ -96,6 +111,8 @@ EXAMPLES: tuple[Event, ...] = (
 )
 KEYS: dict[type[Event], str] = {
     PlacementRequested: "placement.requested.local",
+    ReadersChanged: "image.readers_changed.local",
+    ImageExpireRequested: "image.expire_requested.local",
     JobAllocated: "agent.node1",
     JobReleased: "agent.node1",
 }

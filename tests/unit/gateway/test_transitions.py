@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from services.gateway.transitions import Request, Transitions
-from shared.config import SystemSettings
 from shared.events import (
     ImageChanged,
     ImageConverted,
@@ -16,6 +15,7 @@ from shared.events import (
     RefreshRequested,
 )
 from shared.image.recipe import PackOptions
+from shared.settings.site import SystemSettings
 from shared.states import State
 from tests.support.recipes import digest, small_recipe
 from tests.support.transitions import (

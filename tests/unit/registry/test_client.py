@@ -14,9 +14,9 @@ from services.converter.registry.client import RegistryClient
 from services.converter.registry.documents import DOCKER_MANIFEST, OCI_INDEX
 from services.converter.registry.endpoint import registry_endpoint
 from services.converter.registry.platforms import Platform, parse_platform
-from shared.config import this_platform
 from shared.deadline import Deadline
 from shared.reference import parse_reference
+from shared.settings.types import this_platform
 from tests.support.images import BuiltImage, build_image, build_index, layer_of, sha256
 from tests.support.ports import free_port
 from tests.unit.registry.conftest import QUICK, Serve

@@ -14,8 +14,8 @@ from services.converter.registry.platforms import Platform, parse_platform
 from services.converter.sources.interface import SourceImage
 from services.converter.sources.open import opened
 from services.converter.sources.origin import parse_origin
-from shared.config import this_platform
 from shared.deadline import Deadline
+from shared.settings.types import this_platform
 
 LIMITS = Limits()
 HERE = parse_platform(this_platform())

@@ -1,0 +1,47 @@
+"""Pulls and the queue."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from shared.api.images import ImageView
+from shared.catalog.records import Failure, ImageType, Progress
+from shared.models import Instant, Strict, SystemName, Tolerant
+from shared.states import State
+
+
+class PullRequest(Strict):
+    """POST /pulls. Without a system the site's only one is meant.
+
+    `force` checks and, where it is damaged, makes again what is placed, even if the registry has
+    nothing new.
+    """
+
+    reference: Annotated[str, Field(min_length=1, max_length=512)]
+    system: SystemName | None = None
+    type: ImageType = "docker"
+    force: bool = False
+
+
+class PullView(Tolerant):
+    """One pull. `image` is what the reference stands for now, perhaps from an earlier pull."""
+
+    id: str
+    system: SystemName
+    type: ImageType
+    reference: str
+    state: State
+    attempt: int
+    tries: int
+    requested_at: Instant
+    requested_by: str
+    updated_at: Instant
+    progress: Progress | None
+    failure: Failure | None
+    image: ImageView | None
+
+
+class QueueView(Tolerant):
+    """GET /queue: what is under way, and what failed last."""
+
+    items: tuple[PullView, ...]

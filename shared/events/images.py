@@ -1,0 +1,75 @@
+"""Between the gateway and the distributors: what stands on a system's file system, and for whom."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shared.events.base import Event, PullEvent
+from shared.image.recipe import Recipe
+from shared.models import Bytes, ImageId, Sha256, SystemName, Tolerant
+
+Uid = Annotated[int, Field(ge=0, lt=1 << 32)]
+MAX_READERS = 4096
+
+
+class Readers(Tolerant):
+    """The users and groups that may use a private image, its owner included."""
+
+    uids: Annotated[tuple[Uid, ...], Field(max_length=MAX_READERS)] = ()
+    gids: Annotated[tuple[Uid, ...], Field(max_length=MAX_READERS)] = ()
+
+
+class PlacementRequested(PullEvent):
+    """To a system's distributor: weave this recipe into the system's image directory."""
+
+    type: Literal["placement.requested"] = "placement.requested"
+    system: SystemName
+    recipe: Recipe
+    readers: Readers | None = None
+    """Who may use it; None: everybody."""
+
+    @property
+    def routing_key(self) -> str:
+        return f"{self.type}.{self.system}"
+
+
+class ImagePlaced(PullEvent):
+    """From a distributor: the image stands under its final name, verified and durable."""
+
+    type: Literal["image.placed"] = "image.placed"
+    system: SystemName
+    image_id: ImageId
+    content_digest: Sha256
+    size: Bytes
+
+
+class SystemEvent(Event):
+    """To the distributor of one system, about an image that is placed there."""
+
+    system: SystemName
+    image_id: ImageId
+
+    @property
+    def routing_key(self) -> str:
+        return f"{self.type}.{self.system}"
+
+
+class ReadersChanged(SystemEvent):
+    """Who may use an image that is placed has changed; None: everybody."""
+
+    type: Literal["image.readers_changed"] = "image.readers_changed"
+    readers: Readers | None = None
+
+
+class ImageExpireRequested(SystemEvent):
+    """No reference stands for this image any more: remove it, once nobody has it mounted."""
+
+    type: Literal["image.expire_requested"] = "image.expire_requested"
+
+
+class ImageExpired(Event):
+    """From a distributor: the image is gone from its system."""
+
+    type: Literal["image.expired"] = "image.expired"
+    system: SystemName
+    image_id: ImageId

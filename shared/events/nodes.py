@@ -1,0 +1,79 @@
+"""Between the gateway and the nodes' agents: jobs, stagings, heartbeats."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shared.events.base import Event, ShortText
+from shared.models import Bytes, ImageId, JobId, NodeName, Sha256, SystemName, Tolerant
+
+
+class NodeImage(Tolerant):
+    """One image that a job wants on its nodes."""
+
+    image_id: ImageId
+    content_digest: Sha256
+    size: Bytes
+
+
+class NodeEvent(Event):
+    """An event to one node's agent."""
+
+    node: NodeName
+    job_id: JobId
+
+    @property
+    def routing_key(self) -> str:
+        return agent_key(self.node)
+
+
+class JobAllocated(NodeEvent):
+    """To an agent: this job will run here; have its images mounted."""
+
+    type: Literal["job.allocated"] = "job.allocated"
+    system: SystemName
+    images: Annotated[tuple[NodeImage, ...], Field(max_length=32)]
+
+
+class JobReleased(NodeEvent):
+    """To an agent: the job has ended; give its mounts back."""
+
+    type: Literal["job.released"] = "job.released"
+
+
+class NodeStaged(Event):
+    """From an agent: every image of the job is mounted on this node."""
+
+    type: Literal["node.staged"] = "node.staged"
+    node: NodeName
+    job_id: JobId
+    seconds: Annotated[float, Field(ge=0)]
+
+
+class NodeFailed(Event):
+    """From an agent: the job's images could not be had on this node."""
+
+    type: Literal["node.failed"] = "node.failed"
+    node: NodeName
+    job_id: JobId
+    code: Annotated[str, Field(max_length=64)]
+    message: ShortText
+
+
+class NodeHeartbeat(Event):
+    """From an agent: this node is here, and this is what it can do."""
+
+    type: Literal["node.heartbeat"] = "node.heartbeat"
+    node: NodeName
+    system: SystemName
+    kernel: Annotated[str, Field(max_length=256)]
+    mounter: Annotated[str, Field(max_length=64)]
+    codecs: Annotated[tuple[str, ...], Field(max_length=16)]
+    mounts: Bytes
+    jobs: Annotated[tuple[JobId, ...], Field(max_length=1024)] = ()
+    """The scheduler's jobs that it holds images for: one that has ended is told again."""
+
+
+def agent_key(node: str) -> str:
+    """The routing key of one node's agent; its own prefix: no node name can meet an event's."""
+    return f"agent.{node}"

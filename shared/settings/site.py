@@ -1,0 +1,50 @@
+"""Clusters, registries, and what all services share: bus, catalog, logs."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from shared.image.recipe import DeadShare, PackOptions
+from shared.models import Strict
+from shared.settings.types import Platform, Seconds, this_platform
+
+
+class SystemSettings(Strict):
+    """One cluster: where its images are placed, and how they are made."""
+
+    image_dir: Path
+    platform: Platform = Field(default_factory=this_platform)
+    pack: PackOptions = PackOptions()
+    max_dead_share: DeadShare = 0.15
+
+
+class RegistrySettings(Strict):
+    """One registry, by host[:port] as references write it: how to reach it and as whom."""
+
+    insecure: bool = False
+    """Plain HTTP. Loopback addresses are taken as plain HTTP without being asked."""
+    ca_file: Path | None = None
+    username: str | None = None
+    password_file: Path | None = None
+
+
+class BusSettings(Strict):
+    """`embedded:` for one process; `amqp://` or `amqps://` for RabbitMQ."""
+
+    url: SecretStr = SecretStr("embedded:")
+    publish_timeout: Seconds = 10.0
+
+
+class CatalogSettings(Strict):
+    """`sqlite:` (in data_dir), `sqlite:///path`, or `mongodb://…`."""
+
+    url: SecretStr = SecretStr("sqlite:")
+    timeout: Seconds = 10.0
+
+
+class LogSettings(Strict):
+    """JSON for machines, console for people; `auto` asks whether stderr is a terminal."""
+
+    format: Literal["auto", "json", "console"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"

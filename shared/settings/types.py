@@ -1,0 +1,26 @@
+"""Types that several sections share."""
+
+import platform
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
+Platform = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$")]
+# Processors that images know under other names than the kernel does.
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+def this_platform() -> str:
+    return f"linux/{_MACHINES.get(platform.machine(), platform.machine())}"
+
+
+def _listen_address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        message = "write HOST:PORT, for example 127.0.0.1:7600 or [::1]:7600"
+        raise ValueError(message)
+    return value
+
+
+Listen = Annotated[str, AfterValidator(_listen_address)]
