@@ -6,7 +6,6 @@ from services.converter.packing.errors import (
     LayerMismatchError,
     LayerTooLargeError,
 )
-from services.converter.packing.feed import Feed, FeedClosedError
 from services.converter.packing.limits import Limits
 from services.converter.packing.pack_layer import PackSummary, pack_layer
 from services.converter.packing.stream import ByteSource, LayerDigests
@@ -14,8 +13,6 @@ from services.converter.packing.stream import ByteSource, LayerDigests
 __all__ = [
     "ByteSource",
     "Compressors",
-    "Feed",
-    "FeedClosedError",
     "LayerDigests",
     "LayerInvalidError",
     "LayerMismatchError",

@@ -1,8 +1,6 @@
-"""The threads that compress blocks, shared by all layers that a process packs at a time.
+"""The threads that compress a layer's blocks.
 
-With threads for each layer their number, and the memory for what they work on, would grow with the
-number of layers although the cores do not. Each layer has a few batches in the queue at most, so
-that none waits for long behind another.
+Where threads cannot keep up, a few batches wait beside those in work, and then the reader does.
 """
 
 import os
@@ -42,10 +40,6 @@ class Compressors:
     def compress(self, codec: BlockCodec, blocks: list[bytes]) -> Future[Packed]:
         """What the blocks become, one behind the other, and their sizes as squashfs has them."""
         return self._pool.submit(_compress, codec, blocks)
-
-    def close(self) -> None:
-        """The threads end soon, without waiting for them; no layer may want them any more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _compress(codec: BlockCodec, blocks: list[bytes]) -> Packed:

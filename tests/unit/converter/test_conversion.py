@@ -2,29 +2,29 @@
 
 import asyncio
 import hashlib
-import threading
-from collections.abc import AsyncGenerator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import os
+import signal
+from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from services.converter import layers as converter_layers
 from services.converter.conversion import Conversion, ImageOrder, named
 from services.converter.layers import LayerPacker
-from services.converter.packing.compressors import Compressors
-from services.converter.packing.feed import Feed
+from services.converter.packers import work
+from services.converter.packers.packers import Packers
 from services.converter.packing.limits import Limits
 from services.converter.registry.platforms import Platform
 from services.converter.sources.interface import SourceImage, SourceLayer
-from shared import threads
 from shared.deadline import Deadline
 from shared.errors import DeadlineExceededError
 from shared.image.recipe import ImageConfig, PackOptions, SourceDigests
 from shared.progress import Part
 from shared.states import State
 from shared.store.store import PackStore
+from tests.support.conditions import eventually
+from tests.support.packers import children
 from tests.support.packing import tar_of
 
 TAR = tar_of(("f", b"content"))
@@ -61,10 +61,14 @@ class Given:
 
 
 @pytest.fixture
-def conversion(tmp_path: Path) -> Iterator[Conversion]:
-    store = PackStore(tmp_path)
-    with ThreadPoolExecutor(2) as executor, Compressors(1) as compressors:
-        yield Conversion(store, LayerPacker(store, executor, compressors, Limits()), 2)
+async def packers() -> AsyncGenerator[Packers, None]:
+    async with Packers(1) as packers:
+        yield packers
+
+
+@pytest.fixture
+def conversion(packers: Packers, tmp_path: Path) -> Conversion:
+    return Conversion(store := PackStore(tmp_path), LayerPacker(store, packers, Limits()), 2)
 
 
 def order_of(source: Given) -> ImageOrder:
@@ -91,51 +95,52 @@ async def test_one_blob_cannot_be_two_layers(
 
 
 async def test_a_store_that_hangs_ends_the_pull_and_not_only_the_packing(
-    conversion: Conversion, monkeypatch: pytest.MonkeyPatch
+    conversion: Conversion, packers: Packers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By then the feed is full, and nobody takes anything out of it."""
-    released = threading.Event()
-    monkeypatch.setattr(converter_layers, "pack_layer", lambda *_, **__: released.wait(60))
-    monkeypatch.setattr(threads, "LAST_WORD_SECONDS", 0.1)
+    """By then the pipe is full, and nobody takes anything out of it."""
+    hanging: set[int] = set()
+
+    async def endless(_: Deadline) -> AsyncGenerator[bytes, None]:
+        while True:
+            yield bytes(1 << 20)
+            for packer in await eventually(lambda: children(packers) or hanging, within=10):
+                os.kill(packer, signal.SIGSTOP)
+                hanging.add(packer)
+
+    monkeypatch.setattr(work, "LAST_WORD_SECONDS", 0.1)
     source = Given(REAL)
     monkeypatch.setattr(source, "blob", endless)
     try:
         async with asyncio.timeout(10):
             with pytest.raises(ExceptionGroup) as caught:
-                await conversion.recipe(order_of(source), Unwatched(), Deadline.after(0.3))
+                await conversion.recipe(order_of(source), Unwatched(), Deadline.after(2))
     finally:
-        released.set()
+        for packer in hanging:
+            os.kill(packer, signal.SIGKILL)
+    assert hanging
     told = named(caught.value)
     assert isinstance(told, DeadlineExceededError)
     assert "packing layer" in told.message
 
 
-async def test_giving_up_while_a_layer_is_waited_for_is_no_crash_of_a_thread(
-    conversion: Conversion, monkeypatch: pytest.MonkeyPatch
+async def test_giving_up_while_a_layer_is_waited_for_leaves_nothing(
+    conversion: Conversion,
+    packers: Packers,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
-    crashes: list[threading.ExceptHookArgs] = []
-    monkeypatch.setattr(threading, "excepthook", crashes.append)
-    reading, read = threading.Event(), Feed.read
-
-    def told(feed: Feed, size: int) -> bytes:
-        reading.set()
-        return read(feed, size)
-
     async def silent(_: Deadline) -> AsyncGenerator[bytes, None]:
         await asyncio.sleep(60)
         yield b""
 
     source = Given(REAL)
     monkeypatch.setattr(source, "blob", silent)
-    monkeypatch.setattr(Feed, "read", told)
-    work = asyncio.create_task(conversion.recipe(order_of(source), Unwatched(), Deadline.after(20)))
-    assert await asyncio.to_thread(reading.wait, 20)
-    work.cancel()
+    pull = asyncio.create_task(conversion.recipe(order_of(source), Unwatched(), Deadline.after(20)))
+    await eventually(lambda: list(tmp_path.rglob("*.partial")), within=10)
+    pull.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await work
-    assert crashes == []
-
-
-async def endless(_: Deadline) -> AsyncGenerator[bytes, None]:
-    while True:
-        yield bytes(1 << 20)
+        await pull
+    assert children(packers) == set()
+    assert not list(tmp_path.rglob("*.partial"))
+    assert capfd.readouterr().err == "", "no thread of the packer crashed"

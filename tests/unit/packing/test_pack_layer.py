@@ -4,16 +4,18 @@ import asyncio
 import gzip
 import hashlib
 import io
+import os
 import random
+import socket
 import threading
 from pathlib import Path
 
 import pytest
 import zstandard
 
+from services.converter.packers.piped import PipedBlob
 from services.converter.packing import (
     Compressors,
-    Feed,
     LayerDigests,
     LayerInvalidError,
     LayerMismatchError,
@@ -25,6 +27,7 @@ from shared.image.errors import PackCorruptError, WorkCancelledError
 from shared.image.packs.pack import pack_key, read_index
 from shared.image.reading.reader import SquashImage
 from shared.image.recipe import Compression
+from tests.support.conditions import eventually
 from tests.support.packing import KEEP_ALL, build_image, directory, pack, tar_of
 from tests.support.rawtar import END, old_sparse_header, padded
 
@@ -166,41 +169,25 @@ def test_cancelling_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     assert threading.active_count() == before
 
 
-class WatchedFeed(Feed):
-    """Tells when it is being read although it is empty."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.starved = threading.Event()
-
-    def read(self, size: int) -> bytes:
-        if not self._chunks:
-            self.starved.set()
-        return super().read(size)
-
-
 async def test_cancelling_wakes_a_layer_whose_bytes_stopped_coming(tmp_path: Path) -> None:
-    feed = WatchedFeed()
-    cancelled = threading.Event()
-    await feed.write(GZIPPED[:1000])
-    with Compressors(2) as compressors:
-        packing = asyncio.create_task(
-            asyncio.to_thread(
-                pack_layer,
-                feed,
-                expected=LayerDigests(),
-                options=KEEP_ALL,
-                out_path=tmp_path / "p",
-                compressors=compressors,
-                on_progress=lambda _: None,
-                cancelled=cancelled,
-            )
-        )
-        assert await asyncio.to_thread(feed.starved.wait, 5)
-        cancelled.set()
-        with pytest.raises(WorkCancelledError):
-            await asyncio.wait_for(packing, 5)
+    """As a packer's watcher does it: the source is closed while it is being read."""
+    ours, theirs = socket.socketpair()
+    reading, writing = os.pipe()
+    os.write(writing, GZIPPED[:1000])
+    blob, cancelled = PipedBlob(reading, theirs), threading.Event()
+    packing = asyncio.create_task(
+        asyncio.to_thread(pack, blob, tmp_path / "p", cancelled=cancelled)
+    )
+    await eventually(lambda: list(tmp_path.iterdir()), within=5)
+    cancelled.set()
+    blob.close()
+    with pytest.raises(WorkCancelledError):
+        await asyncio.wait_for(packing, 5)
     assert not list(tmp_path.iterdir())
+    for end in (reading, writing):
+        os.close(end)
+    ours.close()
+    theirs.close()
 
 
 def test_a_source_that_breaks_is_not_blamed_on_the_layer(tmp_path: Path) -> None:
