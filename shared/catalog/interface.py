@@ -10,23 +10,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
+from pydantic import BaseModel
+
 from shared.catalog.records import (
     ImageRecord,
     JobRecord,
     LoginRecord,
     NodeRecord,
+    ReadersRecord,
     Record,
     StagingRecord,
-    TicketRecord,
     UsageRecord,
 )
+from shared.catalog.totals import Place, Total, Totals
 from shared.deadline import Deadline
 from shared.events import AnyEvent, Event
 
 R = TypeVar("R", bound=Record)
+Part = TypeVar("Part", bound=BaseModel)
 
-Where = Mapping[str, str | Sequence[str]]
-"""Top-level fields and the value, or the list of values, that each may have."""
+Where = Mapping[str, str | Sequence[str] | None]
+"""Top-level fields and the value (None: none), or the list of values, that each may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,14 @@ class PendingEvent:
     event: AnyEvent
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """That a document has this version now, whoever changed it."""
+
+    key: str
+    version: int
+
+
 ChangeListener = Callable[[Record, tuple[PendingEvent, ...]], None]
 """Told of each change that this process made, after it is durable. Must not block or raise."""
 
@@ -65,11 +77,67 @@ class Collection(Protocol[R]):
         Returns the document as it stands afterwards, also when the step left it alone.
         """
 
+    async def change_all(self, steps: Mapping[str, Step[R]], deadline: Deadline) -> set[str]:
+        """Many documents for little more than the price of one, each by compare-and-set.
+
+        Steps must cause no events. Returns the keys that were changed by others meanwhile: ask
+        again for those. At most 1000 keys.
+        """
+
     async def find(self, where: Where, *, after: str | None = None, limit: int) -> list[R]:
         """Documents in the order of their keys, from the first key beyond `after`."""
 
+    async def newest(
+        self,
+        kind: type[Part],
+        field: str,
+        where: Where,
+        *,
+        beyond: Place | None = None,
+        limit: int,
+    ) -> list[tuple[str, Part]]:
+        """Keys and outlines, from the greatest value of an indexed field down; see `outlines`."""
+
+    async def totals(self, asked: Totals) -> list[Total]:
+        """What the database counts and adds up by itself."""
+
+    async def get_many(self, keys: Sequence[str]) -> list[R]:
+        """Those of the documents that exist, in any order. At most 1000 keys."""
+
+    async def outlines(
+        self, kind: type[Part], *, after: str | None = None, limit: int
+    ) -> list[tuple[str, Part]]:
+        """Keys and what `kind`, a model with fewer fields, reads of the documents: cheaper."""
+
+    async def outlines_of(self, kind: type[Part], keys: Sequence[str]) -> list[tuple[str, Part]]:
+        """The same of those of the named documents that exist. At most 1000 keys."""
+
     async def due(self, now: datetime, limit: int) -> list[R]:
         """Documents whose `due_at` has passed, the longest overdue first."""
+
+    async def remove(self, key: str, version: int) -> bool:
+        """Delete a document that still has this version and no events to publish.
+
+        Other gateways are not told: let a document mean nothing to anybody before it goes.
+        """
+
+    async def forget(self, before: datetime, limit: int) -> int:
+        """Delete documents whose `due_at` is before then, the oldest first; how many it were.
+
+        For what has an end of its own, such as logins (`due_at`: when they expire) and statistics
+        (`due_at`: of the last use; `before`: what retention leaves). In batches, until it returns
+        less than `limit`. Those with events to publish wait for a later round.
+        """
+
+    async def position(self) -> int:
+        """Where in the order of changes this collection is now; where `changed_since` begins."""
+
+    async def changed_since(self, position: int) -> tuple[list[Changed], int]:
+        """What has changed beyond a position, by any gateway, and the position to go on from.
+
+        Some may be told again, so compare versions. A document that changed twice is told once;
+        one that was deleted is not told.
+        """
 
 
 class Catalog(Protocol):
@@ -86,7 +154,7 @@ class Catalog(Protocol):
     @property
     def logins(self) -> Collection[LoginRecord]: ...
     @property
-    def tickets(self) -> Collection[TicketRecord]: ...
+    def readers(self) -> Collection[ReadersRecord]: ...
     @property
     def usage(self) -> Collection[UsageRecord]: ...
 

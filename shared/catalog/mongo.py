@@ -6,6 +6,7 @@ events together. `$set` and `$push` never replace the whole document: an event t
 when a majority has it in its journal, and only such writes are ever read.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from operator import itemgetter
@@ -13,6 +14,7 @@ from typing import Any
 
 import pymongo
 from bson.errors import BSONError
+from bson.timestamp import Timestamp
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
     ConfigurationError,
@@ -23,7 +25,21 @@ from pymongo.errors import (
 )
 from pymongo.uri_parser import parse_uri
 
-from shared.catalog.store import Found, FoundEntry, Layout, OutboxEntry, Row, Wanted
+from shared.catalog.mongo_queries import (
+    condition,
+    newest_condition,
+    total_of,
+    totals_pipeline,
+)
+from shared.catalog.store import (
+    Found,
+    FoundChange,
+    FoundEntry,
+    Layout,
+    OutboxEntry,
+    Row,
+)
+from shared.catalog.totals import Place, Total, Totals, Wanted
 from shared.deadline import Deadline
 from shared.errors import CatalogUnavailableError, ConfigError
 
@@ -33,6 +49,9 @@ DATABASE = "dray"
 
 Document = dict[str, Any]
 STORED = "outbox.stored_at"
+CHANGED = "changed"
+OVERLAP_SECONDS = 10
+_SETTLED: Document = {STORED: {"$exists": False}}
 _TEXT = {"document": True}
 _AUTHENTICATION_CODES = frozenset({13, 18})  # Unauthorized, AuthenticationFailed
 
@@ -87,15 +106,79 @@ class MongoStore:
             )
             return result.matched_count == 1
 
+    async def write_all(self, collection: str, rows: Sequence[tuple[Row, int | None]]) -> set[str]:
+        # No bulk write says which of its updates found nothing to update.
+        writes = (self.write(collection, row, expected, ()) for row, expected in rows)
+        written = await asyncio.gather(*writes)
+        return {row.key for (row, _), good in zip(rows, written, strict=True) if not good}
+
     async def find(
         self, collection: str, wanted: Wanted, after: str | None, limit: int
     ) -> list[Found]:
-        condition = _condition(wanted)
+        wants = condition(wanted)
         if after is not None:
-            condition["_id"] = {"$gt": after}
+            wants["_id"] = {"$gt": after}
         async with self._failing_plainly():
-            cursor = self._collection(collection).find(condition, _TEXT)
+            cursor = self._collection(collection).find(wants, _TEXT)
             return [_found(each) async for each in cursor.sort("_id").limit(limit)]
+
+    async def newest(
+        self, collection: str, wanted: Wanted, field: str, beyond: Place | None, limit: int
+    ) -> list[Found]:
+        async with self._failing_plainly():
+            cursor = self._collection(collection).find(
+                newest_condition(wanted, field, beyond), _TEXT
+            )
+            cursor = cursor.sort([(f"by.{field}", -1), ("_id", -1)]).limit(limit)
+            return [_found(each) async for each in cursor]
+
+    async def totals(self, collection: str, asked: Totals) -> list[Total]:
+        async with self._failing_plainly():
+            cursor = await self._collection(collection).aggregate(totals_pipeline(asked))
+            return [total_of(each, asked) async for each in cursor]
+
+    async def read_many(self, collection: str, keys: Sequence[str]) -> list[Found]:
+        async with self._failing_plainly():
+            cursor = self._collection(collection).find({"_id": {"$in": list(keys)}}, _TEXT)
+            return [_found(each) async for each in cursor]
+
+    async def remove(self, collection: str, key: str, version: int) -> bool:
+        async with self._failing_plainly():
+            condition = {"_id": key, "version": version, **_SETTLED}
+            result = await self._collection(collection).delete_one(condition)
+            return result.deleted_count == 1
+
+    async def forget(self, collection: str, before: str, limit: int) -> int:
+        old: Document = {"due_at": {"$lte": before}, **_SETTLED}
+        async with self._failing_plainly():
+            cursor = self._collection(collection).find(old, {"_id": True})
+            keys = [each["_id"] async for each in cursor.sort("due_at", 1).limit(limit)]
+            # Looked at once more: what was used meanwhile is not old any longer.
+            result = await self._collection(collection).delete_many({"_id": {"$in": keys}, **old})
+            return result.deleted_count
+
+    async def position(self, collection: str) -> int:
+        async with self._failing_plainly():
+            cursor = self._collection(collection).find({}, {CHANGED: True}).sort(CHANGED, -1)
+            async for document in cursor.limit(1):
+                return _position(document)
+        return 0
+
+    async def changed(self, collection: str, beyond: int, limit: int) -> list[FoundChange]:
+        seconds, ordinal = divmod(max(0, beyond), 1 << 32)
+        async with self._failing_plainly():
+            cursor = self._collection(collection).find(
+                {CHANGED: {"$gt": Timestamp(seconds, ordinal)}}, {"version": True, CHANGED: True}
+            )
+            return [
+                FoundChange(each["_id"], each["version"], _position(each))
+                async for each in cursor.sort(CHANGED, 1).limit(limit)
+            ]
+
+    @property
+    def overlap(self) -> int:
+        # The server stamps a change before a majority has it, and only then it can be read.
+        return OVERLAP_SECONDS << 32
 
     async def due(self, collection: str, now: str, limit: int) -> list[Found]:
         async with self._failing_plainly():
@@ -130,6 +213,7 @@ class MongoStore:
 
     async def _insert(self, collection: str, row: Row, entries: Sequence[OutboxEntry]) -> bool:
         document = {"_id": row.key, **_values(row), "outbox": _outbox(entries)}
+        document[CHANGED] = Timestamp(0, 0)  # the server puts its own time there
         try:
             await self._collection(collection).insert_one(document)
         except DuplicateKeyError:
@@ -158,7 +242,11 @@ class MongoStore:
         for layout in self._layouts:
             collection = self._collection(layout.collection)
             for fields in layout.indexes:
-                await collection.create_index([(f"by.{field}", 1) for field in fields])
+                # With the key, since that is the order in which equals are wanted.
+                await collection.create_index(
+                    [*((f"by.{field}", 1) for field in fields), ("_id", 1)]
+                )
+            await collection.create_index([(CHANGED, 1)])
             # Only what is due some day, or has something to publish, is in these.
             for keys, field in ((("due_at", "_id"), "due_at"), ((STORED,), STORED)):
                 await collection.create_index(
@@ -225,6 +313,11 @@ def _parsed(url: str) -> tuple[str, str]:
     return hosts, parts["database"] or DATABASE
 
 
+def _position(document: Document) -> int:
+    stamp: Timestamp | None = document.get(CHANGED)  # none in what an older version wrote
+    return 0 if stamp is None else (stamp.time << 32) + stamp.inc
+
+
 def _found(document: Document) -> Found:
     return Found(document["_id"], document["document"])
 
@@ -235,7 +328,10 @@ def _values(row: Row) -> Document:
 
 
 def _update(row: Row, entries: Sequence[OutboxEntry]) -> Document:
-    update: Document = {"$set": _values(row)}
+    update: Document = {
+        "$set": _values(row),
+        "$currentDate": {CHANGED: {"$type": "timestamp"}},
+    }
     if row.due_at is None:
         update["$unset"] = {"due_at": ""}
     if entries:
@@ -245,7 +341,3 @@ def _update(row: Row, entries: Sequence[OutboxEntry]) -> Document:
 
 def _outbox(entries: Sequence[OutboxEntry]) -> list[Document]:
     return [{"id": e.id, "stored_at": e.stored_at, "body": e.body} for e in entries]
-
-
-def _condition(wanted: Wanted) -> Document:
-    return {f"by.{field}": {"$in": list(values)} for field, values in wanted.items()}

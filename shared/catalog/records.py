@@ -3,9 +3,10 @@
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer
 
-from shared.events import LayerProgress, NodeImage, Uid
+from shared.catalog.store import sortable
+from shared.events import LayerProgress, NodeImage, Readers, Uid
 from shared.image.planning.shares import LayerShare
 from shared.image.recipe import DeadShare, ImageConfig, PackOptions, Recipe
 from shared.models import (
@@ -23,6 +24,8 @@ from shared.models import (
 from shared.states import State
 
 ImageType = Literal["docker"]
+Moment = Annotated[Instant, PlainSerializer(sortable, when_used="json")]
+"""A time that records are put in order by: the order of its text is the order of time."""
 
 
 class Record(Tolerant):
@@ -87,7 +90,14 @@ class ImageRecord(Record):
     """
 
     collection = "images"
-    indexes = (("system", "state"), ("pull_id",), ("image_id",), ("reference",), ("owner",))
+    indexes = (
+        ("system", "state"),
+        ("pull_id",),
+        ("image_id",),
+        ("reference",),
+        ("owner",),
+        ("leaving",),
+    )
 
     system: SystemName
     itype: ImageType = "docker"
@@ -99,6 +109,10 @@ class ImageRecord(Record):
     allowed_uids: tuple[Uid, ...] = ()
     allowed_gids: tuple[Uid, ...] = ()
     """Who else may see and use a private image."""
+    login: str | None = None
+    """What its registry wants to hear from its owner, sealed; only while the pull is under way."""
+    ticket: Sha256 | None = None
+    """What fetches that, once, for the worker on the present attempt; its digest only."""
     state: State
     attempt: int
     tries: int
@@ -106,6 +120,10 @@ class ImageRecord(Record):
     requested_at: Instant
     requested_by: str
     requested_uid: Uid | None = None
+    brought_by: Uid | None = None
+    """Who pulled what is here first: of an image for all the one who may take it away again."""
+    awaited_by: tuple[str, ...] = ()
+    """Who asked for it over Shifter's wire, and has not been told yet how it ended."""
     waiting_since: Instant
     """When the present attempt began to wait for a worker of its state."""
     begun: bool = False
@@ -117,6 +135,8 @@ class ImageRecord(Record):
     expires_at: Instant | None = None
     pinned: bool = False
     """It does not expire by itself."""
+    leaving: ImageId | None = None
+    """The image that it stood for, until that is known to be gone, or to stay for others."""
     progress: Progress | None = None
     failure: Failure | None = None
     pack: PackOptions
@@ -140,7 +160,13 @@ class JobRecord(Record):
     """One job that the scheduler announced."""
 
     collection = "jobs"
-    indexes = (("system",),)
+    indexes = (
+        ("system",),
+        ("system", "released_at"),
+        ("announced_at",),
+        ("system", "announced_at"),
+        ("uid", "announced_at"),
+    )
 
     job_id: JobId
     system: SystemName
@@ -148,8 +174,12 @@ class JobRecord(Record):
     """The images as the scheduler named them; a tag among them may have moved since."""
     images: tuple[NodeImage, ...]
     nodes: tuple[NodeName, ...]
+    node_count: int = 0
+    """Of `nodes`, for those who read a job without them."""
     announced_by: str
-    announced_at: Instant
+    uid: Uid | None = None
+    """Whose job it is, where the scheduler says so."""
+    announced_at: Moment
     released_at: Instant | None = None
 
 
@@ -160,11 +190,11 @@ class StagingRecord(Record):
     """
 
     collection = "stagings"
-    indexes = (("job_id", "state"),)
+    indexes = (("job_id", "state", "announced_at"),)
 
     job_id: JobId
     node: NodeName
-    announced_at: Instant
+    announced_at: Moment
     """The announcement that it belongs to: schedulers use job ids again."""
     allocation: str | None = None
     """The id of the event that told the node; what the node answers names it as its cause."""
@@ -190,7 +220,7 @@ class NodeRecord(Record):
 
 
 class LoginRecord(Record):
-    """What a user has given for a registry, sealed; it is asked for good before it is kept."""
+    """What a user has given for a registry; while it is being tried, under a key of its own."""
 
     collection = "logins"
     indexes = (("uid",),)
@@ -199,27 +229,41 @@ class LoginRecord(Record):
     registry: str
     username: str
     sealed: str
-    """The password, readable by gateways only."""
+    """User name and password, readable by gateways only; empty where they were refused."""
+    ticket: Sha256 | None = None
+    """What fetches them, once, for the converter that tries them; its digest only."""
     checked_at: Instant | None = None
     failure: Failure | None = None
     expires_at: Instant
 
 
-class TicketRecord(Record):
-    """Good once for credentials, for the converter that works on this attempt."""
+class ReadersRecord(Record):
+    """Who may use an image of a system, over all records of it; counts how often that changed."""
 
-    collection = "tickets"
+    collection = "readers"
 
-    sealed: str
-    expires_at: Instant
-    redeemed_at: Instant | None = None
+    system: SystemName
+    image_id: ImageId
+    readers: Readers | None
+    """None: everybody."""
 
 
 class UsageRecord(Record):
-    """What one user did with one image in one hour: kept for statistics, and then forgotten."""
+    """What one user did with one image in one hour: kept for statistics, and then forgotten.
+
+    `due_at` is the last use as well: retention counts from there.
+    """
 
     collection = "usage"
-    indexes = (("system", "hour"), ("uid", "hour"), ("image_id",))
+    # The first holds whatever is ever added up, so that the documents need not be read for it.
+    indexes = (
+        (
+            *("system", "hour", "reference", "image_id", "uid", "user", "private", "owner"),
+            *("lookups", "pulls", "jobs", "last"),
+        ),
+        ("system", "last"),
+        ("system", "uid", "last"),
+    )
 
     system: SystemName
     hour: str
@@ -228,15 +272,22 @@ class UsageRecord(Record):
     user: str
     reference: str
     image_id: ImageId | None
+    private: bool = False
+    owner: Uid | None = None
+    """Both as the image's record had them then: who may see that it was used."""
     lookups: int = 0
     pulls: int = 0
     jobs: int = 0
-    last: Instant
+    last: Moment
 
 
 def image_key(system: str, itype: str, reference: str, owner: int | None = None) -> str:
     # No reference has a "#".
     return f"{system}/{itype}/{reference}" + ("" if owner is None else f"#{owner}")
+
+
+def login_key(uid: int, registry: str) -> str:
+    return f"{uid}/{registry}"
 
 
 def staging_key(job_id: str, node: str) -> str:

@@ -8,13 +8,29 @@ thread of its own (aiosqlite), so the event loop never waits for the disk.
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import aiosqlite
 
-from shared.catalog.store import Found, FoundEntry, Layout, OutboxEntry, Row, Wanted
+from shared.catalog.sqlite_queries import (
+    column,
+    condition,
+    newest_query,
+    total_of,
+    totals_query,
+)
+from shared.catalog.store import (
+    Found,
+    FoundChange,
+    FoundEntry,
+    Layout,
+    OutboxEntry,
+    Row,
+)
+from shared.catalog.totals import Place, Total, Totals, Wanted
 from shared.deadline import Deadline
 from shared.errors import CatalogUnavailableError, ConfigError
 
@@ -24,10 +40,13 @@ LOCK_SECONDS = 5.0
 
 _TABLE = """
     CREATE TABLE IF NOT EXISTS {table} (
-        key TEXT PRIMARY KEY NOT NULL, version INTEGER NOT NULL, due_at TEXT, document TEXT NOT NULL
+        key TEXT PRIMARY KEY NOT NULL, version INTEGER NOT NULL, due_at TEXT,
+        changed INTEGER NOT NULL DEFAULT 0, document TEXT NOT NULL
     )"""
+_ADD_CHANGED = "ALTER TABLE {table} ADD COLUMN changed INTEGER NOT NULL DEFAULT 0"
+_CHANGED_INDEX = "CREATE INDEX IF NOT EXISTS {table}_changed ON {table} (changed, key, version)"
 _DUE_INDEX = "CREATE INDEX IF NOT EXISTS {table}_due ON {table} (due_at) WHERE due_at IS NOT NULL"
-_FIELD_INDEX = "CREATE INDEX IF NOT EXISTS {table}_{name} ON {table} ({columns})"
+_FIELD_INDEX = "CREATE INDEX IF NOT EXISTS {table}_by_{name} ON {table} ({columns})"
 _OUTBOX = """
     CREATE TABLE IF NOT EXISTS outbox (
         sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, collection TEXT NOT NULL,
@@ -36,15 +55,34 @@ _OUTBOX = """
 _OUTBOX_INDEXES = (
     "CREATE INDEX IF NOT EXISTS outbox_stored ON outbox (stored_at, sequence)",
     "CREATE INDEX IF NOT EXISTS outbox_id ON outbox (id)",
+    "CREATE INDEX IF NOT EXISTS outbox_key ON outbox (key)",
 )
 
 _READ = "SELECT key, document FROM {table} WHERE key = ?"
 _INSERT = """
-    INSERT INTO {table} (document, due_at, version, key) VALUES (?, ?, ?, ?)
+    INSERT INTO {table} (changed, document, due_at, version, key) VALUES ({next}, ?, ?, ?, ?)
     ON CONFLICT (key) DO NOTHING RETURNING 1"""
+_UPSERT = """
+    INSERT INTO {table} (changed, document, due_at, version, key) VALUES ({next}, ?, ?, ?, ?)
+    ON CONFLICT (key) DO UPDATE SET changed = excluded.changed, document = excluded.document,
+    due_at = excluded.due_at, version = excluded.version"""
+_VERSIONS = "SELECT key, version FROM {table} WHERE key IN ({marks})"
 _UPDATE = """
-    UPDATE {table} SET document = ?, due_at = ?, version = ? WHERE key = ? AND version = ?
-    RETURNING 1"""
+    UPDATE {table} SET changed = {next}, document = ?, due_at = ?, version = ?
+    WHERE key = ? AND version = ? RETURNING 1"""
+# Writers take turns, so positions grow in the order of commits: as microseconds if time agrees.
+_NEXT = "max(?, (SELECT coalesce(max(changed), 0) + 1 FROM {table}))"
+_POSITION = "SELECT coalesce(max(changed), 0) FROM {table}"
+_CHANGED = """
+    SELECT key, version, changed FROM {table} WHERE changed > ? ORDER BY changed LIMIT ?"""
+_READ_MANY = "SELECT key, document FROM {table} WHERE key IN ({marks})"
+_REMOVE = "DELETE FROM {table} WHERE key = ? AND version = ? AND {settled} RETURNING 1"
+_FORGET = """
+    DELETE FROM {table} WHERE key IN (
+        SELECT key FROM {table} WHERE due_at <= ? AND {settled} ORDER BY due_at LIMIT ?
+    ) RETURNING 1"""
+_SETTLED = """
+    NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.key = {table}.key AND collection = '{table}')"""
 _FIND = "SELECT key, document FROM {table} WHERE {condition} ORDER BY key LIMIT ?"
 _DUE = "SELECT key, document FROM {table} WHERE due_at <= ? ORDER BY due_at, key LIMIT ?"
 _POST = "INSERT INTO outbox (id, collection, key, stored_at, body) VALUES (?, ?, ?, ?, ?)"
@@ -61,6 +99,8 @@ class SqliteStore:
         self._path = path
         self._writer: aiosqlite.Connection | None = None
         self._reader: aiosqlite.Connection | None = None
+        # Adding up takes longer than anything else, and nobody should wait behind it.
+        self._counter: aiosqlite.Connection | None = None
         self._writing = asyncio.Lock()
 
     @property
@@ -74,15 +114,15 @@ class SqliteStore:
                 self._writer = await self._connect()
                 await self._use_wal(self._writer, deadline)
                 await self._prepare(layouts)
-                self._reader = await self._connect()
-                await self._reader.execute("PRAGMA query_only = ON")
+                self._reader = await self._connect_reading()
+                self._counter = await self._connect_reading()
             except BaseException:
                 await self.close()
                 raise
 
     async def close(self) -> None:
-        connections = [each for each in (self._reader, self._writer) if each is not None]
-        self._reader = self._writer = None
+        connections = [each for each in (self._counter, self._reader, self._writer) if each]
+        self._counter = self._reader = self._writer = None
         for connection in connections:
             await connection.close()
 
@@ -96,11 +136,13 @@ class SqliteStore:
     async def write(
         self, collection: str, row: Row, expected: int | None, entries: Sequence[OutboxEntry]
     ) -> bool:
-        values: tuple[object, ...] = (row.document, row.due_at, row.version, row.key)
+        now = time.time_ns() // 1000
+        values: tuple[object, ...] = (now, row.document, row.due_at, row.version, row.key)
+        position = _NEXT.format(table=collection)
         if expected is None:
-            statement = _INSERT.format(table=collection)
+            statement = _INSERT.format(table=collection, next=position)
         else:
-            statement = _UPDATE.format(table=collection)
+            statement = _UPDATE.format(table=collection, next=position)
             values += (expected,)
         async with self._transaction() as writer:
             if not await writer.execute_fetchall(statement, values):
@@ -110,14 +152,67 @@ class SqliteStore:
                 await writer.executemany(_POST, posted)
         return True
 
+    async def write_all(self, collection: str, rows: Sequence[tuple[Row, int | None]]) -> set[str]:
+        keys = [row.key for row, _ in rows]
+        versions = _VERSIONS.format(table=collection, marks=", ".join("?" * len(keys)))
+        upsert = _UPSERT.format(table=collection, next=_NEXT.format(table=collection))
+        now = time.time_ns() // 1000
+        async with self._transaction() as writer:
+            # Nobody else writes from here on, so what is compared now stays so.
+            found = await writer.execute_fetchall(versions, keys)
+            stored = {str(row[0]): int(row[1]) for row in found}
+            fitting = [row for row, expected in rows if stored.get(row.key) == expected]
+            values = [(now, row.document, row.due_at, row.version, row.key) for row in fitting]
+            await writer.executemany(upsert, values)
+        return set(keys) - {row.key for row in fitting}
+
     async def find(
         self, collection: str, wanted: Wanted, after: str | None, limit: int
     ) -> list[Found]:
-        condition, values = _condition(wanted)
+        where, values = condition(wanted)
         if after is not None:
-            condition, values = f"{condition} AND key > ?", [*values, after]
-        statement = _FIND.format(table=collection, condition=condition)
+            where, values = f"{where} AND key > ?", [*values, after]
+        statement = _FIND.format(table=collection, condition=where)
         return [Found(*row) for row in await self._select(statement, *values, limit)]
+
+    async def newest(
+        self, collection: str, wanted: Wanted, field: str, beyond: Place | None, limit: int
+    ) -> list[Found]:
+        statement, values = newest_query(collection, wanted, field, beyond, limit)
+        return [Found(*row) for row in await self._select(statement, *values)]
+
+    async def totals(self, collection: str, asked: Totals) -> list[Total]:
+        statement, values = totals_query(collection, asked)
+        rows = await self._ask(self._counter, statement, values)
+        return [total_of(tuple(row), asked) for row in rows]
+
+    async def read_many(self, collection: str, keys: Sequence[str]) -> list[Found]:
+        statement = _READ_MANY.format(table=collection, marks=", ".join("?" * len(keys)))
+        return [Found(*row) for row in await self._select(statement, *keys)]
+
+    async def remove(self, collection: str, key: str, version: int) -> bool:
+        settled = _SETTLED.format(table=collection)
+        statement = _REMOVE.format(table=collection, settled=settled)
+        async with self._transaction() as writer:
+            return bool(await writer.execute_fetchall(statement, (key, version)))
+
+    async def forget(self, collection: str, before: str, limit: int) -> int:
+        settled = _SETTLED.format(table=collection)
+        statement = _FORGET.format(table=collection, settled=settled)
+        async with self._transaction() as writer:
+            return len(list(await writer.execute_fetchall(statement, (before, limit))))
+
+    async def position(self, collection: str) -> int:
+        [[position]] = await self._select(_POSITION.format(table=collection))
+        return int(position)
+
+    async def changed(self, collection: str, beyond: int, limit: int) -> list[FoundChange]:
+        rows = await self._select(_CHANGED.format(table=collection), beyond, limit)
+        return [FoundChange(*row) for row in rows]
+
+    @property
+    def overlap(self) -> int:
+        return 0
 
     async def due(self, collection: str, now: str, limit: int) -> list[Found]:
         rows = await self._select(_DUE.format(table=collection), now, limit)
@@ -133,6 +228,11 @@ class SqliteStore:
     async def _connect(self) -> aiosqlite.Connection:
         # Autocommit: this module says itself where a transaction begins and ends.
         return await aiosqlite.connect(self._path, timeout=LOCK_SECONDS, isolation_level=None)
+
+    async def _connect_reading(self) -> aiosqlite.Connection:
+        connection = await self._connect()
+        await connection.execute("PRAGMA query_only = ON")
+        return connection
 
     async def _use_wal(self, connection: aiosqlite.Connection, deadline: Deadline) -> None:
         """Switching to WAL does not wait for a lock; another process may be opening it too."""
@@ -159,19 +259,32 @@ class SqliteStore:
                 )
                 raise ConfigError(message)
             for layout in layouts:
-                for statement in (_TABLE, _DUE_INDEX):
+                await writer.execute(_TABLE.format(table=layout.collection))
+                columns = await writer.execute_fetchall(f"PRAGMA table_info({layout.collection})")
+                if "changed" not in [column[1] for column in columns]:
+                    await writer.execute(_ADD_CHANGED.format(table=layout.collection))
+                for statement in (_DUE_INDEX, _CHANGED_INDEX):
                     await writer.execute(statement.format(table=layout.collection))
                 for fields in layout.indexes:
-                    columns = ", ".join(map(_column, fields))
-                    names = {"table": layout.collection, "name": "_".join(fields)}
-                    await writer.execute(_FIELD_INDEX.format(**names, columns=columns))
+                    await writer.execute(
+                        _FIELD_INDEX.format(
+                            table=layout.collection,
+                            name="_".join(fields),
+                            columns=", ".join(map(column, fields)),
+                        )
+                    )
             for statement in (_OUTBOX, *_OUTBOX_INDEXES):
                 await writer.execute(statement)
             await writer.execute(f"PRAGMA user_version = {SCHEMA}")
 
     async def _select(self, statement: str, *values: object) -> list[sqlite3.Row]:
+        return await self._ask(self._reader, statement, values)
+
+    async def _ask(
+        self, connection: aiosqlite.Connection | None, statement: str, values: Sequence[object]
+    ) -> list[sqlite3.Row]:
         with self._failing_plainly():
-            return list(await self._opened(self._reader).execute_fetchall(statement, values))
+            return list(await self._opened(connection).execute_fetchall(statement, values))
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[aiosqlite.Connection]:
@@ -211,17 +324,3 @@ def _create(path: Path) -> None:
     """An empty file that only we may read; SQLite gives its companion files the same mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-
-
-def _column(field: str) -> str:
-    """The expression that index and query must spell alike, or the index is not used."""
-    return f"json_extract(document, '$.{field}')"
-
-
-def _condition(wanted: Wanted) -> tuple[str, list[str]]:
-    terms = ["TRUE"]
-    values: list[str] = []
-    for field, options in wanted.items():
-        terms.append(f"{_column(field)} IN ({', '.join('?' * len(options))})")
-        values += options
-    return " AND ".join(terms), values

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from shared.catalog.totals import Place, Total, Totals, Wanted
 from shared.deadline import Deadline
-
-Wanted = Mapping[str, tuple[str, ...]]
-"""Indexed fields, and the values that each may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +44,15 @@ class Found:
 
     key: str
     document: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundChange:
+    """That a record has changed, and where this stands in the order of changes."""
+
+    key: str
+    version: int
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +97,36 @@ class Store(Protocol):
         True only once it is durable.
         """
 
+    async def write_all(self, collection: str, rows: Sequence[tuple[Row, int | None]]) -> set[str]:
+        """Store each row whose stored version is the one beside it; the keys of the others."""
+
     async def find(
         self, collection: str, wanted: Wanted, after: str | None, limit: int
     ) -> list[Found]: ...
 
+    async def newest(
+        self, collection: str, wanted: Wanted, field: str, beyond: Place | None, limit: int
+    ) -> list[Found]: ...
+
+    async def totals(self, collection: str, asked: Totals) -> list[Total]: ...
+
+    async def read_many(self, collection: str, keys: Sequence[str]) -> list[Found]: ...
+
     async def due(self, collection: str, now: str, limit: int) -> list[Found]: ...
+
+    async def remove(self, collection: str, key: str, version: int) -> bool: ...
+
+    async def forget(self, collection: str, before: str, limit: int) -> int: ...
+
+    async def position(self, collection: str) -> int:
+        """Where the latest change stands."""
+
+    async def changed(self, collection: str, beyond: int, limit: int) -> list[FoundChange]:
+        """What changed beyond that position and has not changed since, in the order of changes."""
+
+    @property
+    def overlap(self) -> int:
+        """How far behind the latest position a change may still become visible."""
 
     async def pending(self, stored_before: str, limit: int) -> list[FoundEntry]: ...
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.catalog.base import UnreadableRecordError
+from shared.catalog.collection import UnreadableRecordError
 from shared.catalog.interface import Catalog, Change
 from shared.catalog.records import (
     ImageRecord,

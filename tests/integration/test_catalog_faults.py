@@ -135,7 +135,7 @@ async def test_sqlite_locked_by_another_program_is_an_error_in_time_and_then_ove
 async def test_calls_do_not_pile_up_behind_a_database_that_is_stuck(
     sqlite_url: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.catalog.base.MOST_CALLS", 3)
+    monkeypatch.setattr("shared.catalog.session.MOST_CALLS", 3)
     async with opened(sqlite_url) as catalog:
         with closing(sqlite3.connect(file, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")

@@ -1,16 +1,24 @@
 """Every question that the catalog asks is answered from an index, in both databases."""
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from shared.catalog.interface import Catalog
 from shared.catalog.sqlite import SqliteStore
+from shared.catalog.totals import Between, Place, Totals
 from shared.models import utcnow
 from tests.support.catalogs import opened
 from tests.support.mongo import running_mongod
+
+
+class Outline(BaseModel):
+    state: str
 
 
 async def ask_everything(catalog: Catalog) -> None:
@@ -19,20 +27,35 @@ async def ask_everything(catalog: Catalog) -> None:
     await catalog.images.find({"system": "alps"}, after="key", limit=10)
     await catalog.images.find({"pull_id": "p"}, limit=10)
     await catalog.stagings.find({"job_id": "1", "state": "STAGED"}, limit=10)
+    await catalog.images.get_many(["a", "b"])
+    await catalog.images.outlines(Outline, after="key", limit=10)
+    await catalog.images.changed_since(await catalog.images.position())
+    await catalog.logins.find({"uid": "1000"}, limit=10)
+    beyond = Place("2026", "key")
+    for where in ({"system": "alps"}, {"system": "alps", "uid": "1000"}):
+        await catalog.usage.newest(Outline, "last", where, beyond=beyond, limit=10)
+    for where in ({}, {"system": "alps"}, {"uid": "1000"}):
+        await catalog.jobs.newest(Outline, "announced_at", where, beyond=beyond, limit=10)
+    hours = Between("hour", "2026-01", "2026-02")
+    by_user = Totals(by=("user",), sums=("jobs",), between=hours, where={"system": ("a",)}, limit=9)
+    await catalog.usage.totals(by_user)
+    await catalog.stagings.totals(Totals(by=("state",), where={"job_id": ("1",)}, limit=9))
     for kind in (catalog.images, catalog.jobs, catalog.stagings, catalog.nodes):
         await kind.due(utcnow(), 10)
     await catalog.pending(utcnow(), 10)
 
 
 async def test_sqlite_scans_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, tuple[object, ...]]] = []
-    select = SqliteStore._select
+    asked: list[tuple[str, Sequence[object]]] = []
+    ask = SqliteStore._ask
 
-    async def noted(store: SqliteStore, statement: str, *values: object) -> list[sqlite3.Row]:
+    async def noted(
+        store: SqliteStore, connection: Any, statement: str, values: Sequence[object]
+    ) -> list[sqlite3.Row]:
         asked.append((statement, values))
-        return await select(store, statement, *values)
+        return await ask(store, connection, statement, values)
 
-    monkeypatch.setattr(SqliteStore, "_select", noted)
+    monkeypatch.setattr(SqliteStore, "_ask", noted)
     async with opened(f"sqlite://{tmp_path}/catalog.db") as catalog:
         await ask_everything(catalog)
         with closing(sqlite3.connect(tmp_path / "catalog.db")) as connection:
@@ -42,7 +65,8 @@ async def test_sqlite_scans_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 )
                 for sql, values in asked
             ]
-    assert len(plans) == 10
+    assert len(plans) == 22
+    plans = [plan.replace("SCAN picked", "") for plan in plans]  # what a total has found already
     assert [plan for plan in plans if "SCAN" in plan or "USING" not in plan] == []
 
 
@@ -59,6 +83,6 @@ async def test_mongodb_scans_no_collection(tmp_path: Path) -> None:
             for each in database["system.profile"].find(asked)
             if "planSummary" in each
         ]
-    assert len(plans) == 13
+    assert len(plans) == 28
     by_index = ("IXSCAN", "IDHACK", "COUNT_SCAN")
     assert [plan for plan in plans if plan.split()[1] not in by_index] == []

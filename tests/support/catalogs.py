@@ -11,7 +11,7 @@ import pymongo
 
 from shared.catalog.interface import Catalog, Change, Step
 from shared.catalog.open import catalog_at
-from shared.catalog.records import NodeRecord, Record
+from shared.catalog.records import LoginRecord, NodeRecord, Record
 from shared.deadline import Deadline
 from shared.events import Event, JobReleased
 from shared.models import utcnow
@@ -51,6 +51,17 @@ def node_record(key: str, **fields: object) -> NodeRecord:
             "seen_at": utcnow(),
             **fields,
         }
+    )
+
+
+def login_record(uid: int) -> LoginRecord:
+    return LoginRecord(
+        key=f"{uid}/registry.example",
+        uid=uid,
+        registry="registry.example",
+        username="me",
+        sealed="",
+        expires_at=later(),
     )
 
 
