@@ -21,34 +21,39 @@ _BY_DEFAULT = RegistrySettings()
 
 
 class Registries:
-    """Clients for registries, by the name that references use.
+    """Clients for registries, by the name that references use, and by whom they speak for.
 
-    A client keeps its tokens, so the last few are kept; all of them speak for the site.
+    A client keeps its tokens, so the last few are kept. Without a user's credentials it speaks for
+    the site: with those of the settings, or none.
     """
 
     def __init__(self, http: aiohttp.ClientSession, known: Mapping[str, RegistrySettings]) -> None:
         self._http = http
         self._known = known
-        self._clients: OrderedDict[str, RegistryClient] = OrderedDict()
+        # Whole credentials in the key: no two users ever meet in one client, nor their tokens.
+        self._clients: OrderedDict[tuple[str, Credentials | None], RegistryClient] = OrderedDict()
 
-    async def client(self, registry: str) -> RegistryClient:
-        client = self._clients.get(registry)
+    async def client(self, registry: str, user: Credentials | None = None) -> RegistryClient:
+        key = (registry, user)
+        client = self._clients.get(key)
         if client is None:
             settings = self._known.get(registry, _BY_DEFAULT)
-            endpoint = await asyncio.to_thread(_endpoint, registry, settings)
-            client = self._clients[registry] = RegistryClient(self._http, endpoint)
-        self._clients.move_to_end(registry)
+            endpoint = await asyncio.to_thread(_endpoint, registry, settings, user)
+            client = self._clients[key] = RegistryClient(self._http, endpoint)
+        self._clients.move_to_end(key)
         if len(self._clients) > CLIENTS:
             self._clients.popitem(last=False)
         return client
 
 
-def _endpoint(registry: str, settings: RegistrySettings) -> RegistryEndpoint:
+def _endpoint(
+    registry: str, settings: RegistrySettings, user: Credentials | None
+) -> RegistryEndpoint:
     return registry_endpoint(
         registry,
         insecure=settings.insecure or _is_loopback(registry),
         ca_file=settings.ca_file,
-        credentials=_credentials(registry, settings),
+        credentials=user or _credentials(registry, settings),
     )
 
 

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from services.distributor.sidecars import write_sidecars
+from services.distributor.image_lock import image_lock
+from services.distributor.marks import Marks
+from services.distributor.sidecars import Access, placed_for, write_sidecars
 from shared.bus.interface import Bus
 from shared.config import Settings
 from shared.deadline import Deadline
 from shared.errors import DrayError, UnknownSystemError
-from shared.events import Event, ImagePlaced, PlacementRequested, PullFailed
+from shared.events import Event, ImagePlaced, PlacementRequested, PullFailed, Readers
 from shared.files import publishing
 from shared.image.errors import ImageCorruptError
 from shared.image.making.materialise import materialise
@@ -112,36 +114,37 @@ class Placements:
         reporter.enter(State.TRANSFER, whole)
         deadline = Deadline.after(self._settings.distributor.placement_timeout)
         async with reporter.running():
-            await self._in_thread(event.recipe, system.image_dir, whole, deadline)
+            await self._in_thread(event, system.image_dir, whole, deadline)
 
     async def _in_thread(
-        self, recipe: Recipe, directory: Path, whole: Part, deadline: Deadline
+        self, event: PlacementRequested, directory: Path, whole: Part, deadline: Deadline
     ) -> None:
         cancelled = threading.Event()
-        place = partial(place_image, recipe, self._store, directory, whole, cancelled)
+        recipe = event.recipe
+        place = partial(
+            place_image, recipe, self._store, directory, whole, cancelled, readers=event.readers
+        )
         await in_thread(place, cancelled, deadline, f"placing image {recipe.image_id}")
 
 
 def place_image(
-    recipe: Recipe, store: PackStore, directory: Path, whole: Part, cancelled: threading.Event
+    recipe: Recipe,
+    store: PackStore,
+    directory: Path,
+    whole: Part,
+    cancelled: threading.Event,
+    *,
+    readers: Readers | None = None,
 ) -> None:
     """Have the image under its final name, whole and durable. Blocks."""
-    final = directory / f"{recipe.image_id}.squashfs"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        if _stands(final, recipe, cancelled):
-            whole.done = whole.total
-            return
-        with publishing(final) as file:
-            materialise(
-                recipe,
-                store,
-                file,
-                on_progress=lambda done: setattr(whole, "done", done),
-                cancelled=cancelled,
-            )
-            write_sidecars(final, recipe)
-            os.fchmod(file.fileno(), 0o644)
+        with image_lock(directory, recipe.image_id, cancelled):
+            final = directory / f"{recipe.image_id}.squashfs"
+            access = placed_for(final, readers)
+            _place(recipe, store, final, whole, cancelled, access=access)
+            # Whoever was told before that it may be removed was told of the time before.
+            Marks(directory).renew(recipe.image_id)
     except SUSPICIOUS:
         check_store(recipe, store, cancelled)
         raise
@@ -154,7 +157,31 @@ def place_image(
         ) from exc
 
 
-def _stands(final: Path, recipe: Recipe, cancelled: threading.Event) -> bool:
+def _place(
+    recipe: Recipe,
+    store: PackStore,
+    final: Path,
+    whole: Part,
+    cancelled: threading.Event,
+    *,
+    access: Access,
+) -> None:
+    if _stands(final, recipe, cancelled, access):
+        whole.done = whole.total
+        return
+    with publishing(final) as file:
+        os.fchmod(file.fileno(), access.mode)
+        materialise(
+            recipe,
+            store,
+            file,
+            on_progress=lambda done: setattr(whole, "done", done),
+            cancelled=cancelled,
+        )
+        write_sidecars(final, recipe, access)
+
+
+def _stands(final: Path, recipe: Recipe, cancelled: threading.Event, access: Access) -> bool:
     """Whether this very image is there already."""
     if not final.is_file():
         return False
@@ -163,5 +190,5 @@ def _stands(final: Path, recipe: Recipe, cancelled: threading.Event) -> bool:
     except (ImageCorruptError, OSError) as exc:
         log.warning("image_placed_again", image=recipe.image_id, error=str(exc))
         return False
-    write_sidecars(final, recipe)
+    write_sidecars(final, recipe, access)
     return True

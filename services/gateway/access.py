@@ -4,11 +4,27 @@ A private image is its owner's, and that of the users and groups that the owner 
 else it does not exist: no answer may differ from that for a reference nobody ever pulled.
 """
 
+from typing import Protocol
+
 from services.gateway.auth.identity import Principal
 from shared.catalog.records import ImageRecord
+from shared.events import Readers
 
 
-def may_use(principal: Principal, record: ImageRecord) -> bool:
+class Guarded(Protocol):
+    """What decides about a record, or about its outline."""
+
+    @property
+    def owner(self) -> int | None: ...
+    @property
+    def private(self) -> bool: ...
+    @property
+    def allowed_uids(self) -> tuple[int, ...]: ...
+    @property
+    def allowed_gids(self) -> tuple[int, ...]: ...
+
+
+def may_use(principal: Principal, record: Guarded) -> bool:
     """See it in lists, look it up, run it, follow its pull."""
     if not record.private or principal.admin:
         return True
@@ -22,8 +38,31 @@ def may_use(principal: Principal, record: ImageRecord) -> bool:
 
 
 def may_manage(principal: Principal, record: ImageRecord) -> bool:
-    """Expire it, pin it, and say who else may use it: its owner, or who pulled it for all."""
+    """Expire it, pin it, and say who else may use it: its owner, or who brought it for all."""
     if principal.admin:
         return True
-    owner = record.requested_uid if record.owner is None else record.owner
+    owner = record.brought_by if record.owner is None else record.owner
     return principal.uid is not None and principal.uid == owner
+
+
+def listed(principal: Principal, record: Guarded) -> bool:
+    """In lists: where an owner's image turned out public, the site's record stands for it."""
+    return record.owner is None or (record.private and may_use(principal, record))
+
+
+def readers_of(record: ImageRecord) -> Readers | None:
+    """Who may use what the record stands for, its owner included; None: everybody."""
+    if not record.private or record.owner is None:
+        return None
+    uids = dict.fromkeys((record.owner, *record.allowed_uids))
+    return Readers(uids=tuple(uids), gids=record.allowed_gids)
+
+
+def named_by_owner(record: ImageRecord, readers: Readers | None) -> ImageRecord:
+    """The record with those readers; unchanged if it has them, or is nobody's own."""
+    if readers is None or record.owner is None:
+        return record
+    uids, gids = (tuple(sorted(set(ids))) for ids in (readers.uids, readers.gids))
+    if (uids, gids) == (record.allowed_uids, record.allowed_gids):
+        return record
+    return record.but(allowed_uids=uids, allowed_gids=gids)

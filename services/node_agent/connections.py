@@ -24,7 +24,10 @@ MOST_PER_USER: Final = 512
 """Every rank of a full node may ask at once, and waits on its connection for the mount."""
 _DESCRIPTORS: Final = 65536
 _USERS: Final = 4
-_CREDENTIALS: Final = struct.Struct("3i")
+_CREDENTIALS: Final = struct.Struct("iII")
+_SO_PEERGROUPS: Final = 59
+"""Of Linux since 4.13, which Python does not name."""
+_MOST_GROUPS: Final = 256
 _REFUSAL: Final = Problem(
     title="Too Many Requests",
     status=429,
@@ -43,6 +46,17 @@ def peer(connection: socket.socket) -> tuple[int, int]:
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(raw)
     return int(pid), int(uid)
+
+
+def peer_groups(connection: socket.socket) -> frozenset[int]:
+    """All groups of the process at the other end, as it had them when it connected."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    own = _CREDENTIALS.unpack(raw)[2]
+    try:
+        more = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * 4)
+    except OSError:  # more than fit: then only its first one counts
+        return frozenset({own})
+    return frozenset({own, *struct.unpack(f"{len(more) // 4}I", more)})
 
 
 def room_per_user() -> int:

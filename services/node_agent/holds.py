@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.node_agent.mounter import How
+from services.node_agent.readers import User
 from services.node_agent.staging import Stager
 from services.node_agent.threads import DaemonThreads
 from shared.api import MountView
@@ -83,6 +84,24 @@ class Holds:
             entry.holders.discard(claim)
             if not entry.holders:
                 self._settle(image.image_id, entry)
+
+    async def require_readable(self, image_id: ImageId, user: User, deadline: Deadline) -> None:
+        """An error where this user may not have the image, as if it were not here."""
+        async with deadline.bound(f"looking who may use image {image_id}"):
+            await self._threads.run(self._stager.require_readable, image_id, user)
+
+    async def admit(self, image_id: ImageId, user: User, deadline: Deadline) -> None:
+        """Let a user to an image that is mounted, where that is not for everybody."""
+        async with deadline.bound(f"opening image {image_id}"):
+            await self._threads.run(self._stager.admit, image_id, user)
+
+    async def readable(self, image_ids: Iterable[ImageId], user: User) -> frozenset[ImageId]:
+        """Those of the images that this user may know of."""
+
+        def look() -> frozenset[ImageId]:
+            return frozenset(each for each in image_ids if self._stager.readable(each, user))
+
+        return await self._threads.run(look)
 
     async def release(
         self, image_ids: Iterable[ImageId], holder: Hashable, deadline: Deadline

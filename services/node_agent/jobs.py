@@ -7,7 +7,7 @@ event, by its prolog and by each of its ranks. All of them meet here.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,6 +21,7 @@ from services.node_agent.errors import (
     TooManyJobsError,
 )
 from services.node_agent.holds import Holds
+from services.node_agent.readers import User
 from services.node_agent.state import JobFiles, JobRecord
 from shared.api import MountRequest, MountView
 from shared.deadline import Deadline
@@ -79,6 +80,10 @@ class Jobs:
     @property
     def view(self) -> dict[str, tuple[ImageId, ...]]:
         return {job.job_id: tuple(sorted(job.held)) for job in self._jobs.values()}
+
+    async def readable(self, image_ids: Iterable[ImageId], user: User) -> frozenset[ImageId]:
+        """Those of the images that this user may know of."""
+        return await self._holds.readable(image_ids, user)
 
     @property
     def announced(self) -> tuple[JobId, ...]:
@@ -159,17 +164,25 @@ class Jobs:
             await self._close(job)
 
     async def mount(
-        self, request: MountRequest, uid: int | None, caller: Caller | None = None
+        self, request: MountRequest, user: User | None, caller: Caller | None = None
     ) -> MountView:
-        """Mount one image for a job, as `uid`; SITE for root and the agent's own user.
+        """Mount one image for a job of `user`; SITE for root and the agent's own user.
 
-        With a caller the job is new, and ends with that process.
+        With a caller the job is new, and ends with that process. In the scheduler's jobs, too, a
+        user gets only what is theirs: whose job it is this node is not told.
         """
+        uid = SITE if user is SITE else user.uid
+        deadline = Deadline.after(request.wait)
+        if user is not SITE:
+            await self._holds.require_readable(request.image_id, user, deadline)
         image = NodeImage(
             image_id=request.image_id, content_digest=request.content_digest, size=request.size
         )
         job = self._open(request.job_id, uid, caller=caller)
-        return await self._hold(job, image, uid, Deadline.after(request.wait))
+        view = await self._hold(job, image, uid, deadline)
+        if user is not SITE:
+            await self._holds.admit(request.image_id, user, deadline)
+        return view
 
     async def release(self, job_id: JobId, uid: int | None) -> None:
         """End a job. Safe to repeat."""

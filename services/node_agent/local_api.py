@@ -16,8 +16,9 @@ from aiohttp.typedefs import Handler
 from pydantic import TypeAdapter, ValidationError
 
 from services.node_agent.callers import identify
-from services.node_agent.connections import Connections, peer
+from services.node_agent.connections import Connections, peer, peer_groups
 from services.node_agent.jobs import SITE, Jobs
+from services.node_agent.readers import User
 from shared.api import AgentStatus, MountRequest
 from shared.errors import ConfigError, InvalidInputError
 from shared.http.answers import answer, error_middleware, invalid_input, read_body
@@ -96,30 +97,38 @@ class LocalApi:
 
     async def _mount(self, request: web.Request) -> web.Response:
         wanted = await read_body(request, MountRequest)
-        pid, owner = _peer(request)
+        pid, user = _peer(request)
         caller = identify(pid) if wanted.until_caller_exits else None
-        return answer(await self._jobs.mount(wanted, owner, caller))
+        return answer(await self._jobs.mount(wanted, user, caller))
 
     async def _release(self, request: web.Request) -> web.Response:
         try:
             job_id = _JOB_ID.validate_python(request.match_info["job_id"])
         except ValidationError as exc:
             raise invalid_input(exc) from exc
-        _, owner = _peer(request)
-        await self._jobs.release(job_id, owner)
+        _, user = _peer(request)
+        await self._jobs.release(job_id, SITE if user is SITE else user.uid)
         return web.Response(status=204)
 
-    async def _get_status(self, _request: web.Request) -> web.Response:
-        return answer(self._status())
+    async def _get_status(self, request: web.Request) -> web.Response:
+        status = self._status()
+        _, user = _peer(request)
+        if user is SITE:
+            return answer(status)
+        known = {view.image_id for view in status.mounts}.union(*status.jobs.values())
+        seen = await self._jobs.readable(known, user)
+        mounts = tuple(view for view in status.mounts if view.image_id in seen)
+        jobs = {job: tuple(i for i in held if i in seen) for job, held in status.jobs.items()}
+        return answer(status.model_copy(update={"mounts": mounts, "jobs": jobs}))
 
 
-def _peer(request: web.Request) -> tuple[int, int | None]:
-    """Process and user id at the other end; SITE as the user who may do everything here."""
+def _peer(request: web.Request) -> tuple[int, User | None]:
+    """Process and user at the other end; SITE as the user who may do everything here."""
     connection: socket.socket | None = request.get_extra_info("socket")
     if connection is None:  # it has hung up already
         raise InvalidInputError("the caller is gone")
     pid, uid = peer(connection)
-    return pid, SITE if uid in (0, os.geteuid()) else uid
+    return pid, SITE if uid in (0, os.geteuid()) else User(uid, peer_groups(connection))
 
 
 @web.middleware

@@ -51,15 +51,19 @@ def choose_mounter(settings: Settings) -> Mounter:
     raise ConfigError(f"no way of mounting images works here: {refused}")
 
 
-def mounted_images(directory: Path) -> dict[ImageId, How]:
-    """The images that stand in the mount directory, left by an earlier agent."""
+def mounted_images(directory: Path, inside: str = "") -> dict[ImageId, How]:
+    """The images that stand in a directory, or inside of its directories, left by an agent."""
     kinds = {
         found.target: _FILESYSTEMS.get(found.fstype, "squashfuse")
         for found in mounts_below(directory)
     }
     return {
-        path.name: kinds.get(path, "unpack")
+        path.name: kinds.get(path / inside, "unpack")
         for path in directory.iterdir()
         # An empty directory is a mount point whose mount never came, or is gone.
-        if _IMAGE_ID.fullmatch(path.name) and (path in kinds or any(path.iterdir()))
+        if _IMAGE_ID.fullmatch(path.name) and (path / inside in kinds or _filled(path / inside))
     }
+
+
+def _filled(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())

@@ -10,6 +10,8 @@ from services.node_agent.errors import ImageNotMountableError, ImageNotPlacedErr
 from services.node_agent.mounter import How, Mounter
 from services.node_agent.mounts import mounted_images
 from services.node_agent.probe import COMPRESSORS, MAGIC
+from services.node_agent.readers import SOMEBODY, User, may_read
+from services.node_agent.rooms import INSIDE, Rooms
 from services.node_agent.unmount import clear
 from shared.config import Settings
 from shared.errors import DrayError
@@ -33,36 +35,50 @@ class Stager:
         self._system = settings.agent.system
         self._image_dir = settings.systems[self._system].image_dir
         self._directory = mount_directory(settings)
+        self._rooms = Rooms(settings.agent_dir / "private")
         self._mounter = mounter
 
     def path(self, image_id: ImageId) -> Path:
-        return self._directory / image_id
+        room = self._rooms.of(image_id)
+        return room / INSIDE if room.is_dir() else self._directory / image_id
 
     def stage(self, image_id: ImageId) -> None:
-        """Mount an image that was examined, in place of whatever stands there."""
-        target = self.path(image_id)
-        clear(target)
-        target.mkdir()
+        """Mount an image that was examined, in place of whatever stands there.
+
+        One that is private is mounted in a room that nobody may enter yet.
+        """
+        self.unstage(image_id)
         try:
+            if self.readable(image_id, SOMEBODY):
+                target = self._directory / image_id
+                target.mkdir()
+            else:
+                target = self._rooms.make(image_id)
             self._mounter.mount(self._file(image_id), target)
         except BaseException:
-            clear(target)
+            self.unstage(image_id)
             raise
 
+    def admit(self, image_id: ImageId, user: User) -> None:
+        """Let a user, who may have it, to an image that is mounted."""
+        self._rooms.admit(image_id, user.uid)
+
     def unstage(self, image_id: ImageId) -> None:
-        clear(self.path(image_id))
+        clear(self._rooms.of(image_id))
+        clear(self._directory / image_id)
 
     def adopt(self, wanted: frozenset[ImageId]) -> dict[ImageId, How]:
         """What an earlier agent left and somebody still wants; the rest is taken away."""
         kept: dict[ImageId, How] = {}
-        for image_id, how in mounted_images(self._directory).items():
+        found = mounted_images(self._directory) | mounted_images(self._rooms.directory, INSIDE)
+        for image_id, how in found.items():
             if image_id not in wanted:
                 continue
             if self.is_alive(image_id):
                 kept[image_id] = how
             elif self._revive(image_id):
                 kept[image_id] = self.how
-        for path in self._directory.iterdir():
+        for path in (*self._directory.iterdir(), *self._rooms.directory.iterdir()):
             if path.name in kept:
                 continue
             try:
@@ -99,11 +115,7 @@ class Stager:
                 size = os.fstat(stream.fileno()).st_size
                 head = stream.read(_SUPERBLOCK.size)
         except FileNotFoundError as exc:
-            raise ImageNotPlacedError(
-                f"image {image.image_id} is not in {self._image_dir}, where this node looks for "
-                f"the images of system '{self._system}': pull it, and check that "
-                f"systems.{self._system}.image_dir is the same directory on this node"
-            ) from exc
+            raise self._not_placed(image.image_id) from exc
         except OSError as exc:
             raise ImageNotMountableError(f"cannot read {file}: {exc.strerror}") from exc
         if size != image.size:
@@ -112,6 +124,21 @@ class Stager:
                 "replaced; pull the image again"
             )
         self._examine_superblock(file, head, size)
+
+    def require_readable(self, image_id: ImageId, user: User) -> None:
+        """For whom it is not, a private image is not here."""
+        if not self.readable(image_id, user):
+            raise self._not_placed(image_id)
+
+    def readable(self, image_id: ImageId, user: User) -> bool:
+        return may_read(self._file(image_id).with_suffix(".json"), user)
+
+    def _not_placed(self, image_id: ImageId) -> ImageNotPlacedError:
+        return ImageNotPlacedError(
+            f"image {image_id} is not in {self._image_dir}, where this node looks for the images "
+            f"of system '{self._system}', or it is not yours to use: pull it, and check that "
+            f"systems.{self._system}.image_dir is the same directory on this node"
+        )
 
     def _file(self, image_id: ImageId) -> Path:
         return self._image_dir / f"{image_id}.squashfs"

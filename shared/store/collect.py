@@ -20,6 +20,7 @@ from shared.models import Sha256
 from shared.store.damage import prune_damaged
 from shared.store.inventory import Kind, Stored, stored, what_it_holds
 from shared.store.locks import release, remove_unless_used, try_lock
+from shared.store.origins import forget_origin, forget_origins_without
 from shared.store.store import PackStore
 
 LOCK = "collect"
@@ -102,6 +103,7 @@ class _Round:
         self._take_stock()
         self._forget_while(lambda recipe: self._unused(recipe, self._rules.keep_unused))
         self._remove_idle(tuple(self._files))
+        forget_origins_without(self._store.root, set(self._files), self._now - self._rules.grace)
         limit = self._rules.max_bytes
         if limit is not None:
             self._forget_while(
@@ -145,6 +147,8 @@ class _Round:
             if file is None or self._holders[name] or not self._unused(file, self._rules.grace):
                 continue
             if remove_unless_used(Path(file.path), file.used_ns):
+                if file.kind == "packs":
+                    forget_origin(self._store.root, name)
                 del self._files[name]
                 self._done.remove(file)
 

@@ -1,6 +1,7 @@
 """The pack store: content-addressed files that all converters share and distributors read.
 
 packs/<k[:2]>/<key>.pack       one layer, converted once
+origins/<k[:2]>/<key>.json     who gave that layer: who may have it without reading it again
 tables/<s[:2]>/<sha256>        the tables of one image
 recipes/<i[:2]>/<image>.json   what holds packs and tables: an image that was made of them
 locks/<name>.lock              held while a pack is being made, or the store cleaned

@@ -115,7 +115,8 @@ class Authorizer:
             self._renewing.release()
 
     async def _fetch(self, scope: str, service: _TokenService, deadline: Deadline) -> _Token:
-        query = {"scope": scope} | ({"service": service.service} if service.service else {})
+        asked = {"scope": scope, "service": service.service}
+        query = {name: value for name, value in asked.items() if value}
         credentials = self._endpoint.credentials
         request = Request(
             "GET",

@@ -29,6 +29,8 @@ from services.converter.registry.documents import (
 from services.converter.registry.endpoint import RegistryEndpoint
 from services.converter.registry.errors import (
     ContentMismatchError,
+    RegistryAccessError,
+    RegistryError,
     RegistryProtocolError,
 )
 from services.converter.registry.platforms import Platform, best_of
@@ -139,6 +141,34 @@ class RegistryClient:
         elif reference.digest not in {None, digest}:
             raise _mismatch(str(reference))
         return digest
+
+    async def has_blob(self, reference: ImageReference, digest: Digest, deadline: Deadline) -> bool:
+        """Whether the registry says that this user may have this blob of this repository."""
+        try:
+            response = await self._connection.open("HEAD", _blob(reference, digest), deadline)
+        except RegistryError:  # reading it will say what is wrong, or that nothing is
+            return False
+        response.release()
+        return True
+
+    async def log_in(self, deadline: Deadline) -> None:
+        """An error unless the registry asks for credentials, and takes these."""
+        registry = self._connection.endpoint.registry
+        status = await self._connection.log_in(deadline)
+        if status in {401, 403}:
+            raise RegistryAccessError(
+                f"{registry} does not accept this user name and password: check both; some "
+                "registries want an access token in place of the password"
+            )
+        if status == 0:
+            raise RegistryProtocolError(
+                f"{registry} asks nobody who he is: no login is needed there"
+            )
+        if status != 200:
+            raise RegistryProtocolError(
+                f"{registry} answers {status} to a login, which a registry should not: check the "
+                "registry's host and port"
+            )
 
     def stream_blob(
         self, reference: ImageReference, layer: ResolvedLayer, deadline: Deadline

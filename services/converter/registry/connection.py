@@ -93,6 +93,21 @@ class Connection:
 
         return await self.transport.read_whole(opened, limit, deadline)
 
+    async def log_in(self, deadline: Deadline) -> int:
+        """The status that the registry answers to these credentials; 0 if it wants none at all."""
+        url = self.endpoint.base_url.joinpath("v2", "")
+        response = await self.transport.send(Request("GET", url), deadline)
+        response.release()
+        if response.status != 401 or response.url.origin() != url.origin():
+            return 0 if response.status == 200 else response.status
+        challenges = parse_challenges(response.headers.getall("WWW-Authenticate", ()))
+        offered = await self._authorizer.answer(challenges, "", None, deadline)
+        if offered is None:
+            return response.status
+        response = await self.transport.send(Request("GET", url, {}, offered), deadline)
+        response.release()
+        return response.status
+
     def _refusal(self, wanted: Wanted, response: aiohttp.ClientResponse) -> RegistryError:
         registry, name = self.endpoint.registry, wanted.reference.name
         if response.url.origin() != self.endpoint.base_url.origin():

@@ -1,6 +1,6 @@
 """What a conversion needs to know of an image, wherever it lies."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,6 +8,16 @@ from services.converter.registry.platforms import Platform
 from shared.deadline import Deadline
 from shared.image.recipe import ImageConfig, SourceDigests
 from shared.models import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Where a layer comes from, and how that place is asked whether this user may have it."""
+
+    registry: str
+    public: bool
+    """It gives it to everybody, or to the site."""
+    confirm: Callable[[Deadline], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +32,8 @@ class SourceLayer:
     blob: Digest | None
     size: int
     open: Callable[[Deadline], AsyncGenerator[bytes, None]]
+    proof: Proof | None = None
+    """How to know that whoever pulls it may have it; None: it is at hand."""
 
     @property
     def name(self) -> Digest:
