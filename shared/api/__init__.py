@@ -5,25 +5,69 @@ validates requests and makes answers.
 """
 
 from shared.api.agent import AgentStatus, MountRequest, MountView
-from shared.api.images import ImageDetail, ImagePage, ImageView, LayerView
-from shared.api.jobs import JobRequest, JobView, NodesView, NodeView, StagingView
+from shared.api.images import (
+    ImageDetail,
+    ImagePage,
+    ImageView,
+    LayerView,
+    ReadersRequest,
+    ReadersView,
+    SystemsView,
+)
+from shared.api.jobs import (
+    JobPage,
+    JobRequest,
+    JobSummary,
+    JobView,
+    NodesView,
+    NodeView,
+    StagingView,
+)
+from shared.api.lifecycle import (
+    ExpiredView,
+    ExpireRequest,
+    QuotaLimits,
+    QuotaStanding,
+    QuotaView,
+    ReferencesView,
+    ReferenceView,
+)
+from shared.api.logins import (
+    INTERNAL,
+    TICKETS,
+    LoginRequest,
+    LoginsView,
+    LoginView,
+    TicketRequest,
+    TicketView,
+)
 from shared.api.operators import DeadLettersView, DeadLetterView
 from shared.api.problem import Problem
-from shared.api.pulls import PullRequest, PullView, QueueView
+from shared.api.pulls import PullRequest, PullView, QueueGone, QueueView
+from shared.api.usage import UsageBy, UsagePage, UsageView
 
 API = "/api/v1"
 
 __all__ = [
     "API",
+    "INTERNAL",
+    "TICKETS",
     "AgentStatus",
     "DeadLetterView",
     "DeadLettersView",
+    "ExpireRequest",
+    "ExpiredView",
     "ImageDetail",
     "ImagePage",
     "ImageView",
+    "JobPage",
     "JobRequest",
+    "JobSummary",
     "JobView",
     "LayerView",
+    "LoginRequest",
+    "LoginView",
+    "LoginsView",
     "MountRequest",
     "MountView",
     "NodeView",
@@ -31,6 +75,20 @@ __all__ = [
     "Problem",
     "PullRequest",
     "PullView",
+    "QueueGone",
     "QueueView",
+    "QuotaLimits",
+    "QuotaStanding",
+    "QuotaView",
+    "ReadersRequest",
+    "ReadersView",
+    "ReferenceView",
+    "ReferencesView",
     "StagingView",
+    "SystemsView",
+    "TicketRequest",
+    "TicketView",
+    "UsageBy",
+    "UsagePage",
+    "UsageView",
 ]

@@ -1,9 +1,18 @@
 """READY images."""
 
+from typing import Annotated, Final
+
+from pydantic import Field
+
 from shared.catalog.records import ImageType
+from shared.events import Uid
 from shared.image.planning.shares import LayerShare
 from shared.image.recipe import PackOptions
-from shared.models import Bytes, Digest, ImageId, Instant, Sha256, SystemName, Tolerant
+from shared.models import Bytes, Digest, ImageId, Instant, Sha256, Strict, SystemName, Tolerant
+
+MAX_NAMED: Final = 512
+Named = Annotated[tuple[Uid, ...], Field(max_length=MAX_NAMED)]
+"""Users or groups whom an owner names."""
 
 
 class ImageView(Tolerant):
@@ -26,6 +35,8 @@ class ImageView(Tolerant):
     workdir: str
     labels: dict[str, str]
     ready_at: Instant
+    private: bool = False
+    """Its registry gives it only to users whom it knows: it is its owner's, and its readers'."""
 
 
 class LayerView(LayerShare):
@@ -42,6 +53,29 @@ class ImageDetail(ImageView):
 
     options: PackOptions
     shares: tuple[LayerView, ...]
+
+
+class ReadersRequest(Strict):
+    """PUT /images/{system}/{type}/{reference}/readers: who may use it besides its owner."""
+
+    uids: Named = ()
+    gids: Named = ()
+
+
+class ReadersView(Tolerant):
+    """Who may use an image of one's own. `warning`: why naming them has no effect."""
+
+    owner: Uid | None
+    private: bool
+    uids: tuple[Uid, ...]
+    gids: tuple[Uid, ...]
+    warning: str | None = None
+
+
+class SystemsView(Tolerant):
+    """GET /systems."""
+
+    items: tuple[SystemName, ...]
 
 
 class ImagePage(Tolerant):

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from shared.catalog.records import Failure, StagingState
+from shared.events import Uid
 from shared.models import Bytes, ImageId, Instant, JobId, NodeName, Strict, SystemName, Tolerant
 
 
@@ -15,6 +16,8 @@ class JobRequest(Strict):
     system: SystemName | None = None
     images: Annotated[tuple[str, ...], Field(min_length=1, max_length=32)]
     nodes: Annotated[tuple[NodeName, ...], Field(min_length=1, max_length=100_000)]
+    uid: Uid | None = None
+    """Whose job it is: who may see it, and whose private images it may use."""
 
 
 class StagingView(Tolerant):
@@ -26,17 +29,40 @@ class StagingView(Tolerant):
     seconds: float | None
 
 
-class JobView(Tolerant):
-    """One announced job and where its nodes are."""
+class JobSummary(Tolerant):
+    """One announced job, and how many of its nodes are where."""
 
     job_id: JobId
     system: SystemName
     images: tuple[ImageId, ...]
     announced_by: str
+    uid: Uid | None
+    """Whose it is, where the scheduler says so."""
     announced_at: Instant
     released_at: Instant | None
+    node_count: int
     counts: dict[StagingState, int]
+
+
+class JobView(JobSummary):
+    """GET /jobs/{id}: a summary, and some of the nodes.
+
+    These are the first that failed, then the first that nothing was heard of yet; with
+    `?nodes=all`, all of them by name, and `next` is the `after` of what follows (None: nothing).
+    """
+
     nodes: tuple[StagingView, ...]
+    next: str | None = None
+
+
+class JobPage(Tolerant):
+    """GET /jobs, the newest first. `next` is the `after` of the next page; None: this was the last.
+
+    A page may be short of its limit, where its jobs have very many nodes.
+    """
+
+    items: tuple[JobSummary, ...]
+    next: str | None
 
 
 class NodeView(Tolerant):
@@ -55,3 +81,5 @@ class NodesView(Tolerant):
     """GET /nodes."""
 
     items: tuple[NodeView, ...]
+    next: str | None = None
+    """`after` of the next page; null: this was the last."""

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from shared.api.images import ImageView
+from shared.api.images import ImageView, Named
 from shared.catalog.records import Failure, ImageType, Progress
 from shared.models import Instant, Strict, SystemName, Tolerant
 from shared.states import State
@@ -14,13 +14,16 @@ class PullRequest(Strict):
     """POST /pulls. Without a system the site's only one is meant.
 
     `force` checks and, where it is damaged, makes again what is placed, even if the registry has
-    nothing new.
+    nothing new. `allowed_uids` and `allowed_gids` name who may use a private image besides its
+    owner; who names nobody leaves that as it is.
     """
 
     reference: Annotated[str, Field(min_length=1, max_length=512)]
     system: SystemName | None = None
     type: ImageType = "docker"
     force: bool = False
+    allowed_uids: Named | None = None
+    allowed_gids: Named | None = None
 
 
 class PullView(Tolerant):
@@ -39,9 +42,21 @@ class PullView(Tolerant):
     progress: Progress | None
     failure: Failure | None
     image: ImageView | None
+    private: bool = False
+    """Also while it is not known yet whether the registry gives it to everybody."""
+    warning: str | None = None
+    """What the user should know of a pull that went well."""
 
 
 class QueueView(Tolerant):
     """GET /queue: what is under way, and what failed last."""
 
     items: tuple[PullView, ...]
+    next: str | None = None
+    """`after` of the next page; null: this was the last."""
+
+
+class QueueGone(Tolerant):
+    """GET /queue/events: a pull that is not in the queue any more, or not for your eyes."""
+
+    id: str

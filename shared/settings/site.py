@@ -1,7 +1,7 @@
 """Clusters, registries, and what all services share: bus, catalog, logs."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
@@ -17,6 +17,10 @@ class SystemSettings(Strict):
     platform: Platform = Field(default_factory=this_platform)
     pack: PackOptions = PackOptions()
     max_dead_share: DeadShare = 0.15
+    expire_after_days: Annotated[int, Field(ge=0, le=3650)] = 90
+    """Without being used; 0: never."""
+    max_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Instead of what the quotas say of every system."""
 
 
 class RegistrySettings(Strict):

@@ -1,7 +1,9 @@
 """Types that several sections share."""
 
+import ipaddress
 import platform
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -24,3 +26,29 @@ def _listen_address(value: str) -> str:
 
 
 Listen = Annotated[str, AfterValidator(_listen_address)]
+
+
+def _gateway_url(value: str) -> str:
+    """Passwords go over it: over this machine, or encrypted."""
+    parts = urlsplit(value)
+    if parts.scheme == "unix" and parts.path.startswith("/"):
+        return value
+    if parts.scheme == "https" and parts.hostname:
+        return value
+    if parts.scheme == "http" and parts.hostname and is_loopback(parts.hostname):
+        return value
+    message = (
+        "write https://HOST[:PORT], unix:/PATH, or http:// with an address of this machine "
+        "(127.0.0.1): users' registry passwords go over it"
+    )
+    raise ValueError(message)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+GatewayUrl = Annotated[str, AfterValidator(_gateway_url)]

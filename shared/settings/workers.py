@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.models import NodeName, Strict, SystemName
-from shared.settings.types import Listen, Seconds
+from shared.settings.types import GatewayUrl, Listen, Seconds
 
 
 class ConverterSettings(Strict):
@@ -18,9 +18,11 @@ class ConverterSettings(Strict):
     check_slots: Annotated[int, Field(ge=1, le=1024)] = 16
     parallel_layers: Annotated[int, Field(ge=1, le=64)] = 3
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Compression threads, shared by all layers; 0 takes one per core."""
+    """Compression threads of each layer in work; 0 takes one per core."""
     pull_timeout: Seconds = 4 * 3600.0
     max_layer_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 30
+    gateway: GatewayUrl | None = None
+    """Where to fetch users' registry passwords; default: the gateway of the same machine."""
 
 
 class HousekeepingSettings(Strict):
@@ -44,6 +46,10 @@ class DistributorSettings(Strict):
     systems: tuple[SystemName, ...] = ()
     slots: Annotated[int, Field(ge=1, le=256)] = 2
     placement_timeout: Seconds = 3600.0
+    removal_interval: Seconds = 60.0
+    """How often it asks again whether what should go may go, and ends what has no grace left."""
+    removal_grace: Seconds = 86400.0
+    """How long the file of a removed image stays, without a name that anybody looks for."""
 
 
 class AgentSettings(Strict):
