@@ -1,0 +1,1 @@
+"""The wire of Shifter's image gateway, for its unmodified clients."""
