@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 from shared.errors import ConfigError
 from shared.models import Strict, SystemName
 from shared.settings.gateway import GatewaySettings, PullSettings
+from shared.settings.lifecycle import AdmissionSettings, QuotaSettings
 from shared.settings.site import (
     BusSettings,
     CatalogSettings,
@@ -29,6 +30,7 @@ from shared.settings.site import (
     RegistrySettings,
     SystemSettings,
 )
+from shared.settings.usage import UsageSettings
 from shared.settings.workers import (
     AgentSettings,
     ConverterSettings,
@@ -37,8 +39,8 @@ from shared.settings.workers import (
 )
 
 CONFIG_FILE_VARIABLE = "DRAY_CONFIG"
-OTHER_VARIABLES = ("URL", "SOCKET")
-"""Variables of the `dray` command, which are no settings."""
+OTHER_VARIABLES = ("URL", "SOCKET", "TOKEN", "TOKEN_FILE", "MUNGE_SOCKET", "UDIROOT_CONF")
+"""Variables of the commands `dray` and `shifterimg`, which are no settings."""
 
 
 class Settings(Strict):
@@ -52,7 +54,10 @@ class Settings(Strict):
     bus: BusSettings = BusSettings()
     catalog: CatalogSettings = CatalogSettings()
     pull: PullSettings = PullSettings()
+    quotas: QuotaSettings = QuotaSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     gateway: GatewaySettings = GatewaySettings()
+    usage: UsageSettings = UsageSettings()
     converter: ConverterSettings = ConverterSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     distributor: DistributorSettings = DistributorSettings()
@@ -90,6 +95,10 @@ class Settings(Strict):
     @property
     def agent_dir(self) -> Path:
         return self.agent.run_dir or self.data_dir / "agent"
+
+    @property
+    def gateway_socket(self) -> Path:
+        return self.gateway.socket or self.data_dir / "gateway.sock"
 
     @property
     def catalog_url(self) -> str:

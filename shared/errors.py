@@ -4,6 +4,7 @@ The code travels in events, records and problem details, so that a client can ac
 parsing prose. `retryable` tells the pull's owner whether trying again by itself can help.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -20,6 +21,11 @@ class DrayError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What an HTTP answer says of it besides."""
+        return {}
 
 
 class InvalidInputError(DrayError):
@@ -55,6 +61,13 @@ class ConflictError(DrayError):
     code = "conflict"
     status = 409
     retryable = True
+
+
+class NotAdmittedError(DrayError):
+    """The site does not let this image in."""
+
+    code = "not_admitted"
+    status = 403
 
 
 class ConfigError(DrayError):

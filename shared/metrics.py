@@ -27,6 +27,12 @@ EVENT_SECONDS = Histogram(
 EVENTS_PUBLISHED = Counter(
     "dray_events_published_total", "Events that the bus took over, by type.", ("type",)
 )
+CATALOG_SECONDS = Histogram(
+    "dray_catalog_call_seconds",
+    "How long the catalog's database took for a call, by outcome.",
+    ("outcome",),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+)
 STORE_DAMAGED = Counter(
     "dray_store_damaged_total", "Files of the pack store that this process found damaged."
 )

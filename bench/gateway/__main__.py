@@ -62,6 +62,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each round")
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--settle", type=float, default=SETTLE_SECONDS, help="seconds to wait")
     parser.add_argument("--mongo", metavar="URL", help="of an empty database of a replica set")
     arguments = parser.parse_args()
     with TemporaryDirectory(prefix="dray-bench-") as work, ExitStack() as stack:
@@ -105,7 +106,7 @@ def _lookups(
 ) -> None:
     # Once an hour, each image that is used has this written down, some seconds later.
     _load(gateway.port, arguments.connections, 1.0, work / "paths")
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(arguments.settle)
     _load(gateway.port, arguments.connections, 1.0, work / "paths")
     rounds = [
         tuple(

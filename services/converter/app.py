@@ -1,23 +1,26 @@
-"""Wires the converter: bus, registries, pack store, and the threads that pack."""
+"""Wires the converter: bus, registries, pack store, and the processes that pack."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import ClientSession
 
 from services.converter.conversion import Conversion
 from services.converter.housekeeping import Housekeeping
 from services.converter.layers import LayerPacker
-from services.converter.packing.compressors import Compressors
+from services.converter.logins import Logins
+from services.converter.origins import Origins
+from services.converter.packers.packers import Packers
 from services.converter.packing.limits import Limits
 from services.converter.pulls import Pulls
 from services.converter.registries import Registries
 from services.converter.registry.transport import open_session
+from services.converter.tickets import TicketOffice
+from shared.bus.handling import Handlers
 from shared.bus.interface import Bus
 from shared.bus.topology import CONVERTER_CHECKS, CONVERTER_PULLS
 from shared.config import Settings
 from shared.deadline import Deadline
-from shared.events import PullRequested, RefreshRequested
+from shared.events import LoginRequested, PullRequested, RefreshRequested
 from shared.store.store import PackStore
 from shared.worker import Worker
 
@@ -38,9 +41,7 @@ class Converter(Worker):
         self._settings = settings
         self._store = store
         self._housekeeping = Housekeeping(settings, store)
-        workers = settings.converter.slots * settings.converter.parallel_layers
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="pack")
-        self._compressors = Compressors(settings.converter.threads)
+        self._packers = Packers(settings.converter.threads)
         self._http: ClientSession | None = None
 
     async def subscribe(self) -> None:
@@ -48,16 +49,22 @@ class Converter(Worker):
         await asyncio.to_thread(self._store.remove_stale)
         packer = LayerPacker(
             store=self._store,
-            executor=self._executor,
-            compressors=self._compressors,
+            packers=self._packers,
             limits=Limits(max_bytes=own.max_layer_bytes),
+            origins=Origins(self._store),
         )
         self._http = open_session()
         registries = Registries(self._http, self._settings.registries)
         conversion = Conversion(self._store, packer, own.parallel_layers)
-        pulls = Pulls(self._settings, self._bus, registries, conversion)
+        tickets = TicketOffice(self._settings)
+        pulls = Pulls(self._settings, self._bus, registries, conversion, tickets)
+        logins = Logins(self._bus, registries, tickets, self._settings.bus.publish_timeout)
         await self.consume(CONVERTER_PULLS, {PullRequested: pulls.on_requested}, own.slots)
-        await self.consume(CONVERTER_CHECKS, {RefreshRequested: pulls.on_refresh}, own.check_slots)
+        checks: Handlers = {
+            RefreshRequested: pulls.on_refresh,
+            LoginRequested: logins.on_requested,
+        }
+        await self.consume(CONVERTER_CHECKS, checks, own.check_slots)
         self._housekeeping.start()
 
     async def stop(self, deadline: Deadline) -> None:
@@ -65,5 +72,4 @@ class Converter(Worker):
         await super().stop(deadline)
         if self._http is not None:
             await self._http.close()
-        self._executor.shutdown(wait=False)
-        self._compressors.close()
+        await self._packers.close()

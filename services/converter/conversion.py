@@ -42,6 +42,16 @@ class Watcher(Protocol):
         """A stage has begun; `whole` counts where there are no layers."""
 
 
+class Examiner(Protocol):
+    """Somebody who decides whether an image may come in."""
+
+    def admit(self, image: SourceImage) -> None:
+        """An error if it may not, as far as its digests tell. Nothing is fetched yet."""
+
+    async def examine(self, image: SourceImage, watcher: Watcher, deadline: Deadline) -> None:
+        """An error if whoever was asked refuses it. All layers are there."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageOrder:
     """One image, as somebody wants it made."""
@@ -50,6 +60,7 @@ class ImageOrder:
     platform: Platform
     options: PackOptions
     max_dead_share: float
+    examiner: Examiner | None = None
 
 
 class Conversion:
@@ -63,9 +74,14 @@ class Conversion:
     async def recipe(self, order: ImageOrder, watcher: Watcher, deadline: Deadline) -> Recipe:
         """Blocks no loop, leaves no thread behind; of several errors raises all as a group."""
         image = await order.source.resolve(order.platform, deadline)
+        examiner = order.examiner
+        if examiner is not None:
+            examiner.admit(image)
         repairs = 0
         while True:
             keys = await self._packed(image, order.options, watcher, deadline)
+            if examiner is not None and not repairs:
+                await examiner.examine(image, watcher, deadline)
             watcher.enter(State.CONVERSION)
             try:
                 return await self._planned(keys, image, order, deadline)

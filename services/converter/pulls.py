@@ -1,10 +1,13 @@
 """Pulls and freshness checks: the converter's two kinds of work."""
 
 from services.converter.conversion import Conversion, ImageOrder, named
+from services.converter.examination import Examination
 from services.converter.registries import Registries
+from services.converter.registry.endpoint import Credentials
 from services.converter.registry.errors import ImageLimitError
 from services.converter.registry.platforms import parse_platform
-from services.converter.sources.registry import RegistrySource
+from services.converter.sources.user import UserSource
+from services.converter.tickets import TicketOffice, TicketSpentError
 from shared.bus.interface import Bus
 from shared.config import Settings
 from shared.deadline import Deadline
@@ -40,11 +43,13 @@ class Pulls:
         bus: Bus,
         registries: Registries,
         conversion: Conversion,
+        tickets: TicketOffice,
     ) -> None:
         self._settings = settings
         self._bus = bus
         self._registries = registries
         self._conversion = conversion
+        self._tickets = tickets
         self._active: set[tuple[str, int]] = set()
 
     async def on_requested(self, event: PullRequested) -> None:
@@ -62,47 +67,74 @@ class Pulls:
             )
             async with reporter.running():
                 outcome = await self._outcome(event, reporter)
-            await self._publish(outcome)
+            if outcome is not None:
+                await self._publish(outcome)
         finally:
             self._active.discard(attempt)
 
     async def on_refresh(self, event: RefreshRequested) -> None:
         try:
-            reference = parse_reference(event.reference)
-            client = await self._registries.client(reference.registry)
-            digest = await client.head_digest(reference, Deadline.after(CHECK_SECONDS))
+            source = self._source(event)
+            digest = await source.head_digest(Deadline.after(CHECK_SECONDS))
+        except TicketSpentError:
+            log.info("check_not_ours")
+            return
         except DrayError as exc:
             await self._publish(PullFailed.because(event, exc))
             return
-        kind = ImageUnchanged if digest == event.known_digest else ImageChanged
-        await self._publish(kind(**event.context, reference_digest=digest))
+        if digest != event.known_digest:
+            await self._publish(ImageChanged(**event.context, reference_digest=digest))
+            return
+        unchanged = ImageUnchanged(
+            **event.context, reference_digest=digest, authenticated=source.authenticated
+        )
+        await self._publish(unchanged)
 
-    async def _outcome(self, event: PullRequested, reporter: ProgressReporter) -> Event:
+    async def _outcome(self, event: PullRequested, reporter: ProgressReporter) -> Event | None:
+        """What to tell the gateway; None if it has nothing to hear of this event."""
         deadline = Deadline.after(self._settings.converter.pull_timeout)
         try:
-            recipe = await self._convert(event, reporter, deadline)
+            source = self._source(event)
+            recipe = await self._convert(event, source, reporter, deadline)
+        except TicketSpentError:
+            # Another worker has the attempt, or had it: its silence is what the lease is for.
+            log.info("pull_not_ours")
+            return None
         except Exception as exc:  # noqa: BLE001 - whatever it is, the user hears of it
             failure = _explained(exc, event)
             log.warning("pull_failed", code=failure.code, error=failure.message)
             return PullFailed.because(event, failure)
-        return ImageConverted(**event.context, recipe=recipe)
+        return ImageConverted(**event.context, recipe=recipe, authenticated=source.authenticated)
+
+    def _source(self, event: PullRequested | RefreshRequested) -> UserSource:
+        ticket = event.ticket
+
+        async def fetch(deadline: Deadline) -> Credentials:
+            assert ticket is not None
+            return await self._tickets.credentials("pull", event.key, ticket, deadline)
+
+        reference = parse_reference(event.reference)
+        return UserSource(self._registries, reference, fetch if ticket is not None else None)
 
     async def _convert(
-        self, event: PullRequested, reporter: ProgressReporter, deadline: Deadline
+        self,
+        event: PullRequested,
+        source: UserSource,
+        reporter: ProgressReporter,
+        deadline: Deadline,
     ) -> Recipe:
-        reference = parse_reference(event.reference)
-        client = await self._registries.client(reference.registry)
         order = ImageOrder(
-            source=RegistrySource(client, reference),
+            source=source,
             platform=parse_platform(event.platform),
             options=event.options,
             max_dead_share=event.max_dead_share,
+            examiner=Examination(self._settings.admission, event, source),
         )
         recipe = await self._conversion.recipe(order, reporter, deadline)
         if len(recipe.model_dump_json().encode()) > MAX_RECIPE_BYTES:
             raise ImageLimitError(
-                f"the config of {reference} is too large to be passed on: keep its environment "
-                "and labels short"
+                f"the config of {event.reference} is too large to be passed on: keep its "
+                "environment and labels short"
             )
         return recipe
 

@@ -6,20 +6,41 @@ from functools import partial
 
 from aiohttp import web
 
+from services.gateway.auth.compose import authentication, site_secret
 from services.gateway.auth.middleware import authentication_middleware
+from services.gateway.auth.munge import MAX_CREDENTIAL
+from services.gateway.auth.secrets import SiteSecret
+from services.gateway.cursors import Cursors
 from services.gateway.fan_out import FanOut
 from services.gateway.feed import ChangeFeed
+from services.gateway.handlers.shifter import ShifterHandlers
+from services.gateway.handlers.v1.account import AccountHandlers
+from services.gateway.handlers.v1.docs import DocsHandlers
 from services.gateway.handlers.v1.images import ImageHandlers
 from services.gateway.handlers.v1.jobs import JobHandlers
+from services.gateway.handlers.v1.lifecycle import LifecycleHandlers
+from services.gateway.handlers.v1.logins import LoginHandlers
 from services.gateway.handlers.v1.operators import OperatorHandlers
 from services.gateway.handlers.v1.pulls import PullHandlers
+from services.gateway.handlers.v1.readers import ReaderHandlers
+from services.gateway.handlers.v1.usage import UsageHandlers
 from services.gateway.images import Images
+from services.gateway.job_views import JobViews
 from services.gateway.jobs import Jobs
+from services.gateway.lifecycle import Lifecycle
+from services.gateway.limits import Limits, limits_middleware
+from services.gateway.lookups import Lookups
+from services.gateway.measuring import measuring_middleware, not_let_in_middleware
 from services.gateway.outbox import OutboxRelay
+from services.gateway.private import private_images
 from services.gateway.pulls import Pulls
 from services.gateway.sharing import Sharing
+from services.gateway.shifter.answers import wire_error_middleware
+from services.gateway.shifter.asking import WirePulls
+from services.gateway.shifter.images import WireImages
 from services.gateway.sweep import Sweep
 from services.gateway.transitions import Transitions
+from services.gateway.usage.service import Usage
 from services.gateway.web.pages import page_routes
 from shared.bus.handling import Handlers, dispatch
 from shared.bus.interface import Bus, Consumer
@@ -32,29 +53,33 @@ from shared.errors import DrayError
 from shared.events import (
     ImageChanged,
     ImageConverted,
+    ImageExpired,
     ImagePlaced,
     ImageUnchanged,
+    LoginChecked,
     NodeFailed,
     NodeHeartbeat,
     NodeStaged,
     PullFailed,
     PullProgressed,
+    RemovalProposed,
 )
 from shared.http.answers import error_middleware
 from shared.http.guard import guard_middleware
 from shared.http.health import health_routes
-from shared.http.server import HttpServer
+from shared.http.request_ids import install_request_ids
+from shared.http.server import USUAL_HEADER, HttpServer, LocalListen
 from shared.tasks import cancel_all, repeat
 
 EVENT_SLOTS = 32
 PING_SECONDS = 2.0
+LOGINS_SECONDS = 300.0
 
 
 def build(settings: Settings, bus: Bus) -> "Gateway":
     """The gateway with its real catalog."""
-    return Gateway(
-        settings, bus, catalog_at(settings.catalog_url, timeout=settings.catalog.timeout)
-    )
+    catalog = catalog_at(settings.catalog_url, timeout=settings.catalog.timeout)
+    return Gateway(settings, bus, catalog, site_secret(settings))
 
 
 class Gateway:
@@ -62,45 +87,104 @@ class Gateway:
 
     name = "gateway"
 
-    def __init__(self, settings: Settings, bus: Bus, catalog: Catalog) -> None:
+    def __init__(self, settings: Settings, bus: Bus, catalog: Catalog, secret: SiteSecret) -> None:
         self._settings = settings
         self._bus = bus
         self._catalog = catalog
         timeout = settings.catalog.timeout
-        feed = ChangeFeed(catalog)
+        self._feed = ChangeFeed(catalog)
+        lookups = Lookups(catalog, self._feed)
+        cursors = Cursors(secret)
         images = Images(catalog)
-        self._pulls = Pulls(catalog, feed, Transitions(settings.pull, settings.systems), timeout)
+        private = private_images(settings, catalog, secret)
+        self._logins = private.logins
+        self._lifecycle = Lifecycle(settings, catalog, bus, self._feed)
+        self._pulls = Pulls(
+            catalog,
+            self._feed,
+            Transitions(settings.pull, settings.systems),
+            logins=private.logins,
+            adoption=private.adoption,
+            lifecycle=self._lifecycle,
+            timeout=timeout,
+        )
         self._fan_out = FanOut(catalog, timeout=timeout, stage_timeout=settings.agent.stage_timeout)
-        self._jobs = Jobs(catalog, images, self._pulls, self._fan_out, timeout=timeout)
+        self._usage = Usage(catalog, settings.usage, timeout, tell=self._lifecycle.used)
+        self._pulls.listen(self._usage.pull_changed)
+        told = self._usage.job_announced
+        self._authentication = authentication(settings, secret)
+        self._jobs = Jobs(
+            catalog,
+            images,
+            self._pulls,
+            self._fan_out,
+            told,
+            users=self._authentication.authority.ordinary,
+            timeout=timeout,
+        )
         self._outbox = OutboxRelay(catalog, bus, settings.bus.publish_timeout, self._jobs.no_agent)
         self._sweep = Sweep(
             grace=settings.pull.lease if bus.durable else 0.0, hearing=lambda: bus.connected
         )
+        images_v1 = ImageHandlers(self._pulls, lookups, Sharing(catalog), cursors, self._usage)
         handlers = (
-            PullHandlers(self._pulls, feed),
-            ImageHandlers(self._pulls, images, Sharing(catalog)),
-            JobHandlers(self._jobs),
+            PullHandlers(self._pulls, lookups, self._feed, cursors),
+            ReaderHandlers(self._pulls),
+            images_v1,
+            JobHandlers(self._jobs, JobViews(catalog), self._pulls, cursors),
+            UsageHandlers(self._usage, self._pulls, cursors),
             OperatorHandlers(bus),
+            AccountHandlers(self._authentication.issuer),
+            LoginHandlers(private.logins),
+            private.tickets,
+            LifecycleHandlers(self._pulls, self._lifecycle),
+            ShifterHandlers(
+                images=WireImages(catalog, lookups),
+                asking=WirePulls(catalog, self._pulls, timeout),
+                pulls=self._pulls,
+                lookups=lookups,
+                lifecycle=self._lifecycle,
+                logins=private.logins,
+                usage=self._usage,
+            ),
         )
         app = web.Application(
             middlewares=[
+                measuring_middleware(),
+                wire_error_middleware(),
                 error_middleware(settings.gateway.request_timeout),
                 guard_middleware(settings.gateway.names),
-                authentication_middleware(),
+                not_let_in_middleware(),
+                authentication_middleware(self._authentication.authenticator),
+                limits_middleware(_limits(settings)),
             ],
             client_max_size=settings.gateway.max_body_bytes,
         )
-        for each in handlers:
+        app.add_routes(images_v1.fast_routes())
+        for each in (*handlers, DocsHandlers(app.router.routes)):
             app.add_routes(each.routes())
         app.add_routes([*page_routes(), *health_routes(self.checks)])
-        self.http = HttpServer(app, settings.gateway.listen)
+        install_request_ids(app)
+        self.http = HttpServer(
+            app,
+            settings.gateway.listen,
+            local=LocalListen(
+                settings.gateway_socket,
+                "gateway.socket",
+                required=settings.gateway.socket is not None,
+            ),
+            max_header=USUAL_HEADER + MAX_CREDENTIAL,
+        )
         self._consumer: Consumer | None = None
         self._sweeping: list[asyncio.Task[None]] = []
 
     async def start(self, deadline: Deadline) -> None:
         await self._catalog.open(deadline)
         await self._bus.open(deadline)
+        await self._feed.start()
         self._outbox.start()
+        self._lifecycle.start()
+        self._usage.start()
         self._consumer = await self._bus.consume(
             GATEWAY_EVENTS, dispatch(self._handlers()), slots=EVENT_SLOTS
         )
@@ -118,6 +202,11 @@ class Gateway:
                 ("sweep-stagings", self._jobs.unanswered),
             )
         ]
+        self._sweeping.append(
+            asyncio.create_task(
+                repeat("logins", LOGINS_SECONDS, self._logins.forget_expired), name="logins"
+            )
+        )
         await self.http.start()
 
     async def stop(self, deadline: Deadline) -> None:
@@ -125,10 +214,14 @@ class Gateway:
         await cancel_all(*self._sweeping)
         if self._consumer is not None:
             await self._consumer.stop(deadline)
+        await self._lifecycle.stop()
         await self._fan_out.stop()
         await self._outbox.stop()
+        await self._feed.stop()
+        await self._usage.stop(deadline)
         await self._bus.close()
         await self._catalog.close()
+        self._authentication.close()
 
     async def checks(self) -> Mapping[str, str | None]:
         problem = None
@@ -147,7 +240,15 @@ class Gateway:
             ImageChanged: self._pulls.on_changed,
             ImageConverted: self._pulls.on_converted,
             ImagePlaced: self._pulls.on_placed,
+            RemovalProposed: self._lifecycle.removals.on_proposed,
+            ImageExpired: self._lifecycle.removals.on_expired,
+            LoginChecked: self._logins.on_checked,
             NodeStaged: self._jobs.on_staged,
             NodeFailed: self._jobs.on_failed,
             NodeHeartbeat: self._jobs.on_heartbeat,
         }
+
+
+def _limits(settings: Settings) -> Limits:
+    gateway = settings.gateway
+    return Limits(gateway.requests_per_second, gateway.request_burst, gateway.streams_per_user)

@@ -4,9 +4,12 @@ A request only records what the scheduler said; telling the nodes is the fan-out
 job is a document of its own.
 """
 
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import Final
 
+from services.gateway.auth.identity import Principal
 from services.gateway.fan_out import FAN_OUT_SECONDS, FanOut
 from services.gateway.images import Images, is_image_id
 from services.gateway.pulls import Pulls
@@ -14,6 +17,7 @@ from shared.api import JobRequest
 from shared.catalog.interface import Catalog, Change
 from shared.catalog.records import (
     Failure,
+    ImageRecord,
     JobRecord,
     NodeRecord,
     StagingRecord,
@@ -36,7 +40,12 @@ from shared.models import utcnow
 
 log = get_logger(__name__)
 
-PAGE = 1000
+JobListener = Callable[[Principal, Sequence[ImageRecord]], None]
+"""Told of each job that was announced: whose it is, and its images."""
+
+JobUsers = Callable[[int], Awaitable[Principal]]
+"""A user id's name and groups, without what the user may do as an operator."""
+_NOBODY: Final = Principal("nobody", frozenset(), "nobody")
 
 
 class Jobs:
@@ -48,27 +57,35 @@ class Jobs:
         images: Images,
         pulls: Pulls,
         fan_out: FanOut,
+        note: JobListener,
         *,
+        users: JobUsers,
         timeout: float,
     ) -> None:
         self._catalog = catalog
         self._images = images
         self._pulls = pulls
         self._fan_out = fan_out
+        self._note = note
+        self._users = users
         self._timeout = timeout
 
-    async def announce(self, request: JobRequest, user: str) -> JobRecord:
+    async def announce(self, request: JobRequest, principal: Principal) -> JobRecord:
         """Record a job and wake its nodes. Announcing it again changes nothing."""
         system = self._pulls.system(request.system)
-        images = tuple([await self._node_image(system, name) for name in request.images])
+        runs_as = await self._user_of(request, principal)
+        records = [await self._image(runs_as, system, name) for name in request.images]
+        nodes = tuple(dict.fromkeys(request.nodes))
         wanted = JobRecord(
             key=request.job_id,
             job_id=request.job_id,
             system=system,
             requested=request.images,
-            images=images,
-            nodes=tuple(dict.fromkeys(request.nodes)),
-            announced_by=user,
+            images=tuple(map(_node_image, records)),
+            nodes=nodes,
+            node_count=len(nodes),
+            announced_by=principal.name,
+            uid=request.uid,
             announced_at=utcnow(),
             due_at=utcnow() + timedelta(seconds=FAN_OUT_SECONDS),
         )
@@ -93,8 +110,22 @@ class Jobs:
                 f"job {request.job_id} is already announced with other images or nodes; "
                 "release it first"
             )
+        if record.announced_at == wanted.announced_at:  # not told of before
+            await self._check_images(record)
+            self._note(runs_as, records)
         self._fan_out.start(record)
         return record
+
+    async def _check_images(self, job: JobRecord) -> None:
+        """Once more: from now on the job keeps its images, but they may just have expired."""
+        for image in job.images:
+            where = {"image_id": image.image_id, "system": job.system}
+            if not await self._catalog.images.find(where, limit=1):
+                await self.release(job.job_id)
+                raise ConflictError(
+                    f"image {image.image_id} has expired at this very moment; pull it, then "
+                    f"announce job {job.job_id} again"
+                )
 
     async def release(self, job_id: str) -> JobRecord:
         """The job has ended: its nodes give the mounts back."""
@@ -112,18 +143,6 @@ class Jobs:
         self._fan_out.start(record)
         return record
 
-    async def get(self, job_id: str) -> tuple[JobRecord, list[StagingRecord]]:
-        record = await self._catalog.jobs.get(job_id)
-        if record is None:
-            raise NotFoundError(f"there is no job {job_id}; announce it with POST /api/v1/jobs")
-        stagings: list[StagingRecord] = []
-        after: str | None = None
-        find = self._catalog.stagings.find
-        while page := await find({"job_id": job_id}, after=after, limit=PAGE):
-            stagings += [one for one in page if one.announced_at == record.announced_at]
-            after = page[-1].key
-        return record, stagings
-
     async def overdue(self, limit: int) -> int:
         late = await self._catalog.jobs.due(utcnow(), limit)
         for job in late:
@@ -138,8 +157,11 @@ class Jobs:
             await self._give_up(staging, Failure(code="no_answer", message=message))
         return len(silent)
 
-    async def nodes(self, limit: int) -> list[NodeRecord]:
-        return await self._catalog.nodes.find({}, limit=limit)
+    async def nodes(
+        self, systems: Sequence[str], after: str | None, limit: int
+    ) -> list[NodeRecord]:
+        where = {"system": list(systems)}
+        return await self._catalog.nodes.find(where, after=after, limit=limit)
 
     async def on_staged(self, event: NodeStaged) -> None:
         await self._staging_ended(event, StagingState.STAGED, None, event.seconds)
@@ -203,16 +225,15 @@ class Jobs:
         # A release that finds nobody: the agent's heartbeat tells what it still holds.
         return isinstance(event, JobReleased)
 
-    async def _node_image(self, system: str, name: str) -> NodeImage:
+    async def _user_of(self, request: JobRequest, principal: Principal) -> Principal:
+        """As whom a job runs: whoever may announce it may not lend it his eyes."""
+        uid = principal.uid if request.uid is None else request.uid
+        return _NOBODY if uid is None else await self._users(uid)
+
+    async def _image(self, user: Principal, system: str, name: str) -> ImageRecord:
         if is_image_id(name):
-            record = await self._images.by_id(system, name)
-        else:
-            record = await self._images.lookup(self._pulls.target(system, "docker", name))
-        assert record.current is not None
-        current = record.current
-        return NodeImage(
-            image_id=current.image_id, content_digest=current.content_digest, size=current.size
-        )
+            return await self._images.by_id(user, system, name)
+        return await self._images.lookup(user, self._pulls.target(system, "docker", name))
 
     async def _staging_ended(
         self,
@@ -244,6 +265,14 @@ class Jobs:
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._timeout)
+
+
+def _node_image(record: ImageRecord) -> NodeImage:
+    current = record.current
+    assert current is not None
+    return NodeImage(
+        image_id=current.image_id, content_digest=current.content_digest, size=current.size
+    )
 
 
 def _asked(job: JobRecord) -> tuple[object, ...]:

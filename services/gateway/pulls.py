@@ -2,12 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from datetime import datetime
 
+from services.gateway.access import may_use, named_by_owner
+from services.gateway.adoption import Adoption
+from services.gateway.auth.identity import Login, Principal
 from services.gateway.feed import ChangeFeed
+from services.gateway.lifecycle import Lifecycle
+from services.gateway.logins import Logins
+from services.gateway.quotas import QuotaExceededError
 from services.gateway.transitions import Changed, PullTarget, Request, Transitions
 from services.gateway.watch import Watch
-from shared.catalog.interface import Catalog, Step
+from shared.catalog.interface import Catalog, Change, Step
 from shared.catalog.records import ImageRecord, ImageType
 from shared.deadline import Deadline
 from shared.errors import (
@@ -24,6 +31,7 @@ from shared.events import (
     PullEvent,
     PullFailed,
     PullProgressed,
+    Readers,
 )
 from shared.logging import get_logger
 from shared.models import utcnow
@@ -34,18 +42,36 @@ log = get_logger(__name__)
 
 REFRESH_ANSWER_SECONDS = 2.0
 
+PullListener = Callable[[ImageRecord | None, ImageRecord], None]
+
 
 class Pulls:
     """The pulls of one site."""
 
     def __init__(
-        self, catalog: Catalog, feed: ChangeFeed, transitions: Transitions, timeout: float
+        self,
+        catalog: Catalog,
+        feed: ChangeFeed,
+        transitions: Transitions,
+        *,
+        logins: Logins,
+        adoption: Adoption,
+        lifecycle: Lifecycle,
+        timeout: float,
     ) -> None:
         self._catalog = catalog
         self._feed = feed
         self._transitions = transitions
+        self._logins = logins
+        self._adoption = adoption
+        self._lifecycle = lifecycle
         self._timeout = timeout
         self._watch = Watch(transitions.rules.lease / 2)
+        self._listeners: list[PullListener] = []
+
+    def listen(self, listener: PullListener) -> None:
+        """Told of each change that this gateway made: the record before, and after it."""
+        self._listeners.append(listener)
 
     def target(self, system: str | None, itype: ImageType, reference: str) -> PullTarget:
         """Check what a user wrote, and bring it into its one canonical form."""
@@ -72,22 +98,73 @@ class Pulls:
         """The one that a user named, else all of the site's."""
         return tuple(self._transitions.systems) if system is None else (self.system(system),)
 
-    async def request(self, target: PullTarget, user: str, *, force: bool = False) -> ImageRecord:
+    async def own(self, target: PullTarget, principal: Principal) -> PullTarget:
+        """Where this user's pull of it goes: to a record of their own if they have a login."""
+        return (await self._own(target, principal))[0]
+
+    async def request(
+        self,
+        target: PullTarget,
+        principal: Principal,
+        *,
+        force: bool = False,
+        readers: Readers | None = None,
+    ) -> ImageRecord:
         """Start a pull, or join the one that is under way."""
-        ask = Request(target=target, user=user, force=force)
+        target, login = await self._own(target, principal)
+        await self._lifecycle.may_begin(principal, target)
+        user = principal.name
+        ask = Request(
+            target=target,
+            user=user,
+            force=force,
+            uid=principal.uid,
+            login=None if login is None else self._logins.seal(login, target.key),
+            readers=readers,
+        )
         record = await self._change(
             target.key, lambda found: self._transitions.request(found, ask, utcnow())
         )
         if record is None:
             raise NotFoundError(f"there is no image {target.reference} on {target.system}")
         log.info("pull_requested", pull=record.pull_id, reference=target.reference, user=user)
+        self._lifecycle.used(record)
+        if readers is not None:
+            await self._adoption.readers_named(record)
         if record.state.in_flight and record.current is not None:
             return await self._settled(record, Deadline.after(REFRESH_ANSWER_SECONDS))
         return record
 
-    async def get(self, pull_id: str) -> ImageRecord:
+    async def mine(self, target: PullTarget, principal: Principal) -> ImageRecord:
+        """What stands for a reference to its owner, or, where there is none, to everybody."""
+        owned = replace(target, owner=principal.uid)
+        for key in dict.fromkeys((owned.key, target.key)):
+            record = await self._catalog.images.get(key)
+            if record is not None:
+                return record
+        raise NotFoundError(
+            f"you have no image {target.reference} on {target.system}: pull it first"
+        )
+
+    async def name_readers(
+        self, target: PullTarget, principal: Principal, readers: Readers
+    ) -> ImageRecord:
+        """Who may use an image of this user's own, from now on."""
+        record = await self.mine(target, principal)
+        if record.owner is None:
+            return record
+
+        def step(found: ImageRecord | None) -> Changed:
+            named = None if found is None else named_by_owner(found, readers)
+            return None if named is None or named == found else Change(named)
+
+        record = await self._change(record.key, step) or record
+        await self._adoption.readers_named(record)
+        return record
+
+    async def get(self, pull_id: str, principal: Principal) -> ImageRecord:
         found = await self._catalog.images.find({"pull_id": pull_id}, limit=1)
-        if not found:
+        if not found or not may_use(principal, found[0]):
             raise NotFoundError(
                 f"there is no pull {pull_id}; a newer pull of the same image may have taken its "
                 "place: look the image up by its reference"
@@ -108,7 +185,10 @@ class Pulls:
         due = await self._catalog.images.due(utcnow(), limit)
         settled = self._watch.settled(due)
         for record in settled:
-            await self._step(record, self._transitions.gone_quiet)
+            if record.state.in_flight or record.state is State.FAILURE:
+                await self._step(record, self._transitions.gone_quiet)
+            else:
+                await self._lifecycle.overdue(record)
         return len(settled)
 
     async def restart_interrupted(self) -> None:
@@ -137,16 +217,28 @@ class Pulls:
             await self._apply(event, lambda r: self._transitions.progressed(r, event, utcnow()))
 
     async def on_unchanged(self, event: ImageUnchanged) -> None:
-        await self._apply(event, lambda r: self._transitions.unchanged(r, event, utcnow()))
+        before = await self._catalog.images.get(event.key)
+        record = await self._apply(event, lambda r: self._transitions.unchanged(r, event, utcnow()))
+        await self._adoption.ended(before, record)
 
     async def on_changed(self, event: ImageChanged) -> None:
         await self._apply(event, lambda r: self._transitions.changed(r, event, utcnow()))
 
     async def on_converted(self, event: ImageConverted) -> None:
+        try:
+            await self._lifecycle.may_be_placed(event)
+        except QuotaExceededError as exc:
+            await self.on_failed(PullFailed.because(event, exc))
+            return
         await self._apply(event, lambda r: self._transitions.converted(r, event, utcnow()))
 
     async def on_placed(self, event: ImagePlaced) -> None:
-        await self._apply(event, lambda r: self._transitions.placed(r, event, utcnow()))
+        before = await self._catalog.images.get(event.key)
+        await self._adoption.placing(before, event)
+        await self._lifecycle.placing(before, event)
+        record = await self._apply(event, lambda r: self._transitions.placed(r, event, utcnow()))
+        await self._adoption.ended(before, record)
+        await self._lifecycle.was_placed(event)
 
     async def on_failed(self, event: PullFailed) -> None:
         log.warning("pull_failed", code=event.code, error=event.message)
@@ -154,13 +246,34 @@ class Pulls:
 
     async def _apply(
         self, event: PullEvent, transition: Callable[[ImageRecord | None], Changed]
-    ) -> None:
+    ) -> ImageRecord | None:
         record = await self._change(event.key, transition)
         if record is not None and event.type != "pull.progressed":
             log.info("pull_state", state=record.state, attempt=record.attempt)
+        return record
+
+    async def _own(
+        self, target: PullTarget, principal: Principal
+    ) -> tuple[PullTarget, Login | None]:
+        if principal.uid is None:
+            return target, None
+        registry = parse_reference(target.reference).registry
+        login = await self._logins.login_for(principal, registry)
+        return target if login is None else replace(target, owner=principal.uid), login
 
     async def _change(self, key: str, step: Step[ImageRecord]) -> ImageRecord | None:
-        return await self._catalog.images.change(key, step, Deadline.after(self._timeout))
+        before: ImageRecord | None = None
+
+        def seeing(found: ImageRecord | None) -> Changed:
+            nonlocal before
+            before = found
+            return step(found)
+
+        after = await self._catalog.images.change(key, seeing, Deadline.after(self._timeout))
+        if after is not None and (before is None or after.version != before.version):
+            for listener in self._listeners:
+                listener(before, after)
+        return after
 
     async def _settled(self, record: ImageRecord, deadline: Deadline) -> ImageRecord:
         """Wait a moment for a freshness check, so that an unchanged image is answered at once."""

@@ -65,7 +65,9 @@ class Sharing:
         if record.version < version:
             return
         current = record.current
-        image = None if current is None else intern(current.image_id)
+        # A private image is counted for nobody: its number alone would tell that it is there.
+        shown = current is not None and not record.private
+        image = intern(current.image_id) if current is not None and shown else None
         self._seen[record.key] = (record.version, image)
         if image == before:
             return

@@ -5,16 +5,20 @@ one of an older attempt. Nothing here waits, reads a clock of its own or touches
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from services.gateway.access import named_by_owner
+from services.gateway.expiring import dismissed, dropped, lasting
+from services.gateway.freshness import is_fresh
+from services.gateway.placed import placed_image
+from services.gateway.tickets import issued
 from services.gateway.work import next_work, placement_work, pull_work
 from shared.catalog.interface import Change
 from shared.catalog.records import (
     Failure,
     ImageRecord,
     ImageType,
-    PlacedImage,
     Progress,
     image_key,
 )
@@ -27,9 +31,9 @@ from shared.events import (
     PullEvent,
     PullFailed,
     PullProgressed,
+    Readers,
     new_id,
 )
-from shared.image.planning.shares import layer_shares
 from shared.settings.gateway import PullSettings
 from shared.settings.site import SystemSettings
 from shared.states import CONVERTING, State
@@ -48,10 +52,12 @@ class PullTarget:
     system: str
     itype: ImageType
     reference: str
+    owner: int | None = None
+    """Whose record it is; None: the site's."""
 
     @property
     def key(self) -> str:
-        return image_key(self.system, self.itype, self.reference)
+        return image_key(self.system, self.itype, self.reference, self.owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,11 @@ class Request:
     target: PullTarget
     user: str
     force: bool = False
+    uid: int | None = None
+    login: str | None = field(default=None, repr=False)
+    """Sealed; of an owner's pull."""
+    readers: Readers | None = None
+    """Whom the owner wants to have it besides; None: as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +84,25 @@ class Transitions:
     def request(self, record: ImageRecord | None, ask: Request, now: datetime) -> Changed:
         """Somebody asks for an image. A pull that is under way is joined: no change."""
         if record is not None and record.state.in_flight:
-            return None
+            named = named_by_owner(record, ask.readers)
+            return Change(named) if named != record else None
         target = ask.target
         fresh = ImageRecord(
             key=target.key,
             system=target.system,
             itype=target.itype,
             reference=target.reference,
+            owner=target.owner,
+            private=target.owner is not None,
+            login=ask.login,
             state=State.INIT,
             attempt=1,
             tries=1,
             pull_id=new_id(),
             requested_at=now,
             requested_by=ask.user,
+            requested_uid=ask.uid,
+            brought_by=ask.uid,
             waiting_since=now,
             last_pull=now,
             pack=self.systems[target.system].pack,
@@ -98,10 +115,22 @@ class Transitions:
                 attempt=record.attempt + 1,
                 image_id=record.image_id,
                 current=record.current,
+                # Pulling again what somebody brought for all makes it nobody else's.
+                brought_by=ask.uid if record.current is None else record.brought_by,
+                pinned=record.pinned,
+                last_used=record.last_used,
+                checked_at=record.checked_at,
+                allowed_uids=record.allowed_uids,
+                allowed_gids=record.allowed_gids,
+                # Whoever has not been told yet how it failed is not forgotten.
+                awaited_by=record.awaited_by if record.state is State.FAILURE else (),
             )
-        if ask.force:
-            return Change(fresh, (self._pull(fresh),))
-        return Change(fresh, (self._work(fresh),))
+        fresh = named_by_owner(fresh, ask.readers)
+        fresh_enough = is_fresh(fresh, record, now, self.rules.fresh_for)
+        if record is not None and fresh_enough and not ask.force:
+            named = named_by_owner(record, ask.readers)
+            return Change(named) if named != record else None
+        return self._asking(fresh, anew=ask.force)
 
     def progressed(
         self, record: ImageRecord | None, event: PullProgressed, now: datetime
@@ -135,13 +164,15 @@ class Transitions:
             return None
         if record.current is None or record.current.reference_digest != event.reference_digest:
             return None
-        return Change(self._ended(record, State.READY, last_pull=now))
+        private = record.owner is not None and event.authenticated
+        confirmed = {"last_pull": now, "checked_at": now, "private": private}
+        return Change(self._ended(record, State.READY, **confirmed))
 
     def changed(self, record: ImageRecord | None, event: ImageChanged, now: datetime) -> Changed:
         """The reference has moved: what was a check becomes a pull, of the same attempt."""
         if record is None or not _about(record, event) or record.state is not State.INIT:
             return None
-        return Change(record.but(due_at=self._lease(now)), (self._pull(record, event),))
+        return self._asking(record.but(due_at=self._lease(now)), event, anew=True)
 
     def converted(
         self, record: ImageRecord | None, event: ImageConverted, now: datetime
@@ -154,6 +185,7 @@ class Transitions:
             waiting_since=now,
             begun=False,
             recipe=event.recipe,
+            private=record.owner is not None and event.authenticated,
             progress=Progress(stage=State.TRANSFER, total=event.recipe.size),
             due_at=self._lease(now),
         )
@@ -166,30 +198,11 @@ class Transitions:
         recipe = record.recipe
         if recipe is None or recipe.image_id != event.image_id:
             return None
-        current = PlacedImage(
-            image_id=recipe.image_id,
-            reference_digest=recipe.source.reference,
-            manifest_digest=recipe.source.manifest,
-            config_digest=recipe.source.config,
-            pack=record.pack,
-            max_dead_share=record.max_dead_share,
-            content_digest=event.content_digest,
-            size=event.size,
-            inodes=recipe.inodes,
-            config=recipe.config,
-            layers=recipe.source.layers,
-            shares=layer_shares(recipe.layers, recipe.segments),
-            ready_at=now,
-        )
-        return Change(
-            self._ended(
-                record,
-                State.READY,
-                current=current,
-                image_id=current.image_id,
-                last_pull=now,
-            )
-        )
+        current = placed_image(record, recipe, event, now)
+        confirmed = {"last_pull": now, "checked_at": now}
+        stands = {"current": current, "image_id": current.image_id}
+        ended = self._ended(record, State.READY, **stands, **confirmed)
+        return Change(ended, dropped(record, ended))
 
     def failed(self, record: ImageRecord | None, event: PullFailed, now: datetime) -> Changed:
         """A worker gave up. What may pass by itself is tried again after a pause."""
@@ -217,10 +230,13 @@ class Transitions:
         """The lease ran out: nobody has spoken of this pull for too long."""
         if record is None or record.due_at is None or record.due_at > now:
             return None
+        if not record.state.in_flight and record.state is not State.FAILURE:
+            return None  # it has ended meanwhile; when it expires is not decided here
         if record.state is State.FAILURE:
             # No news any more. What was placed before is usable all the while.
-            settled = State.EXPIRED if record.current is None else State.READY
-            return Change(self._ended(record, settled))
+            if record.current is None:
+                return dismissed(record, now)
+            return Change(self._ended(record, State.READY))
         again = self._taken_up_again(record, now)
         if again is not None:
             return again
@@ -267,7 +283,7 @@ class Transitions:
             return self._failure(record, f"no_{worker}", message, now)
         # Ask again ever more rarely: each request that is not lost is one more in the queue.
         moved = record.but(due_at=now + timedelta(seconds=max(self.rules.lease, waited)))
-        return Change(moved, (self._work(moved),))
+        return self._asking(moved)
 
     def _no_system(self, record: ImageRecord, now: datetime) -> Change[ImageRecord]:
         message = f"the settings of this site no longer have a system '{record.system}'"
@@ -284,27 +300,38 @@ class Transitions:
         )
         if record.state is not State.TRANSFER:
             retry = retry.but(state=State.INIT)
-        return Change(retry, (self._work(retry),))
+        return self._asking(retry)
 
     def _failure(
         self, record: ImageRecord, code: str, message: str, now: datetime
     ) -> Change[ImageRecord]:
         failure = Failure(code=code, message=message)
         forgotten_at = now + FAILURE_SHOWN
-        return Change(self._ended(record, State.FAILURE, failure=failure, due_at=forgotten_at))
+        ended = self._ended(record, State.FAILURE, failure=failure, due_at=forgotten_at)
+        return Change(ended, dropped(record, ended))
 
     def _ended(self, record: ImageRecord, state: State, **changes: object) -> ImageRecord:
         ended = {"due_at": None, "progress": None, "recipe": None, "failure": None, **changes}
-        return record.but(state=state, **ended)
+        ended |= {"login": None, "ticket": None}
+        return lasting(record.but(state=state, **ended), self.days(record.system))
+
+    def days(self, system: str) -> int:
+        """After how many days without use a system's images expire; 0: never."""
+        known = self.systems.get(system)
+        return 0 if known is None else known.expire_after_days
 
     def _lease(self, now: datetime) -> datetime:
         return now + timedelta(seconds=self.rules.lease)
 
-    def _pull(self, record: ImageRecord, cause: Event | None = None) -> Event:
-        return pull_work(record, self.systems[record.system].platform, cause)
-
-    def _work(self, record: ImageRecord) -> Event:
-        return next_work(record, self.systems[record.system].platform)
+    def _asking(
+        self, record: ImageRecord, cause: Event | None = None, *, anew: bool = False
+    ) -> Change[ImageRecord]:
+        """The record with the event that asks a worker for what is to be done next."""
+        platform = self.systems[record.system].platform
+        record, ticket = issued(record)
+        if anew:
+            return Change(record, (pull_work(record, platform, cause, ticket),))
+        return Change(record, (next_work(record, platform, ticket),))
 
 
 def _about(record: ImageRecord, event: PullEvent) -> bool:

@@ -1,25 +1,20 @@
 """From the catalog's records to what REST v1 shows of them."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 from shared.api import (
     ImageDetail,
     ImageView,
-    JobView,
     LayerView,
     NodeView,
     PullView,
-    StagingView,
 )
 from shared.catalog.records import (
     ImageRecord,
-    JobRecord,
     NodeRecord,
     PlacedImage,
-    StagingRecord,
-    StagingState,
 )
+from shared.states import State
 
 
 def image_view(record: ImageRecord) -> ImageView | None:
@@ -43,6 +38,7 @@ def image_view(record: ImageRecord) -> ImageView | None:
         workdir=current.config.workdir,
         labels=current.config.labels,
         ready_at=current.ready_at,
+        private=record.private,
     )
 
 
@@ -71,36 +67,19 @@ def pull_view(record: ImageRecord) -> PullView:
         progress=record.progress,
         failure=record.failure,
         image=image_view(record),
+        private=record.private,
+        warning=_warning(record),
     )
 
 
-def job_view(job: JobRecord, stagings: Sequence[StagingRecord]) -> JobView:
-    told = {
-        staging.node: StagingView(
-            node=staging.node,
-            state=staging.state,
-            failure=staging.failure,
-            seconds=staging.seconds,
-        )
-        for staging in stagings
-        if staging.announced_at == job.announced_at
-    }
-    nodes = tuple(told.get(node) or _not_told(node) for node in job.nodes)
-    counts = Counter(node.state for node in nodes)
-    return JobView(
-        job_id=job.job_id,
-        system=job.system,
-        images=tuple(image.image_id for image in job.images),
-        announced_by=job.announced_by,
-        announced_at=job.announced_at,
-        released_at=job.released_at,
-        counts={state: counts[state] for state in StagingState},
-        nodes=nodes,
+def _warning(record: ImageRecord) -> str | None:
+    named = record.allowed_uids or record.allowed_gids
+    if record.private or record.state is not State.READY or not named:
+        return None
+    return (
+        "the registry gives this image to everybody: everybody here may use it, and naming users "
+        "and groups for it has no effect"
     )
-
-
-def _not_told(node: str) -> StagingView:
-    return StagingView(node=node, state=StagingState.PENDING, failure=None, seconds=None)
 
 
 def node_view(record: NodeRecord) -> NodeView:

@@ -1,5 +1,6 @@
 """What a worker is asked to do for a record, told in an event: pure functions too."""
 
+from services.gateway.access import readers_of
 from shared.catalog.records import ImageRecord, PlacedImage
 from shared.events import (
     Event,
@@ -12,23 +13,24 @@ from shared.image.recipe import Recipe
 from shared.states import State
 
 
-def next_work(record: ImageRecord, platform: str) -> Event:
-    """What is to be done next, as far as the record has come."""
+def next_work(record: ImageRecord, platform: str, ticket: str | None) -> Event:
+    """What is to be done next, as far as the record has come; `ticket` fetches its password."""
     if record.state is State.TRANSFER and record.recipe is not None:
         return placement_work(record, record.recipe, None)
     current = record.current
     # After a try that failed the check is over, whatever it was about to become.
-    if current is None or not _made_alike(current, record) or record.tries > 1:
-        return pull_work(record, platform, None)
+    if current is None or not made_alike(current, record) or record.tries > 1:
+        return pull_work(record, platform, None, ticket)
     return RefreshRequested(
         **_context(record, None),
         reference=record.reference,
         platform=platform,
         known_digest=current.reference_digest,
+        ticket=ticket,
     )
 
 
-def pull_work(record: ImageRecord, platform: str, cause: Event | None) -> Event:
+def pull_work(record: ImageRecord, platform: str, cause: Event | None, ticket: str | None) -> Event:
     """A converter's part: the image, whatever was there before."""
     return PullRequested(
         **_context(record, cause),
@@ -36,6 +38,8 @@ def pull_work(record: ImageRecord, platform: str, cause: Event | None) -> Event:
         platform=platform,
         options=record.pack,
         max_dead_share=record.max_dead_share,
+        user=record.requested_by,
+        ticket=ticket,
     )
 
 
@@ -45,10 +49,12 @@ def placement_work(record: ImageRecord, recipe: Recipe, cause: Event | None) -> 
         **_context(record, cause),
         system=record.system,
         recipe=recipe,
+        readers=readers_of(record),
     )
 
 
-def _made_alike(current: PlacedImage, record: ImageRecord) -> bool:
+def made_alike(current: PlacedImage, record: ImageRecord) -> bool:
+    """Whether what is placed was made as the record wants it now."""
     return (current.pack, current.max_dead_share) == (record.pack, record.max_dead_share)
 
 

@@ -25,6 +25,7 @@ GATEWAY_EVENTS = WorkQueue(
         "image.changed",
         "image.converted",
         "image.placed",
+        "image.removal_proposed",
         "image.expired",
         "login.checked",
         "node.staged",
@@ -41,6 +42,7 @@ def distributor_queue(system: str) -> WorkQueue:
             f"placement.requested.{system}",
             f"image.readers_changed.{system}",
             f"image.expire_requested.{system}",
+            f"image.removal_decided.{system}",
         ),
     )
 

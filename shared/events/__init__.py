@@ -22,6 +22,8 @@ from shared.events.images import (
     PlacementRequested,
     Readers,
     ReadersChanged,
+    RemovalDecided,
+    RemovalProposed,
     SystemEvent,
     Uid,
 )
@@ -79,6 +81,8 @@ __all__ = [
     "Readers",
     "ReadersChanged",
     "RefreshRequested",
+    "RemovalDecided",
+    "RemovalProposed",
     "ShortText",
     "SystemEvent",
     "Ticket",

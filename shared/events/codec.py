@@ -12,6 +12,8 @@ from shared.events.images import (
     ImagePlaced,
     PlacementRequested,
     ReadersChanged,
+    RemovalDecided,
+    RemovalProposed,
 )
 from shared.events.logins import LoginChecked, LoginRequested
 from shared.events.nodes import JobAllocated, JobReleased, NodeFailed, NodeHeartbeat, NodeStaged
@@ -37,6 +39,8 @@ AnyEvent = Annotated[
     | PullFailed
     | ReadersChanged
     | ImageExpireRequested
+    | RemovalProposed
+    | RemovalDecided
     | ImageExpired
     | LoginRequested
     | LoginChecked

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from shared.events.base import Event, PullEvent
 from shared.image.recipe import Recipe
@@ -59,12 +59,34 @@ class ReadersChanged(SystemEvent):
 
     type: Literal["image.readers_changed"] = "image.readers_changed"
     readers: Readers | None = None
+    revision: Annotated[int, Field(ge=1)]
+    """Only grows: what says less is older, and late."""
 
 
 class ImageExpireRequested(SystemEvent):
-    """No reference stands for this image any more: remove it, once nobody has it mounted."""
+    """A reference no longer stands for this image: mark it, and ask whether it may go."""
 
     type: Literal["image.expire_requested"] = "image.expire_requested"
+
+
+Mark = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+
+
+class RemovalProposed(Event):
+    """From a distributor: this image is marked; may it go? Placing it makes the mark another."""
+
+    type: Literal["image.removal_proposed"] = "image.removal_proposed"
+    system: SystemName
+    image_id: ImageId
+    mark: Mark
+
+
+class RemovalDecided(SystemEvent):
+    """Remove the image, or forget its mark, if it still bears this very mark."""
+
+    type: Literal["image.removal_decided"] = "image.removal_decided"
+    mark: Mark
+    remove: bool
 
 
 class ImageExpired(Event):

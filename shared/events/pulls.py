@@ -21,6 +21,8 @@ class PullRequested(PullEvent):
     platform: ShortText
     options: PackOptions
     max_dead_share: DeadShare
+    user: ShortText = ""
+    """Who asks, as whoever examines the image is told."""
     ticket: Ticket | None = None
     """Good once, at a gateway, for the credentials of the user who asked."""
 

@@ -1,21 +1,29 @@
 """How every answer is shaped: models as JSON, errors as problem details (RFC 9457)."""
 
+from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Final, TypeVar
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel, ValidationError
 
 from shared.api import Problem
-from shared.deadline import Deadline
 from shared.errors import DrayError, InvalidInputError
+from shared.http.time_limit import TimeLimit
 from shared.logging import get_logger
 
 log = get_logger(__name__)
 
 STREAM_ROUTE = "stream"
-"""The name of routes whose answer has no end to wait for; they bound themselves."""
+"""Begins the names of routes whose answer has no end to wait for; they bound themselves."""
+
+INTERNAL_ERROR: Final = "internal_error"
+BODY_TOO_LARGE: Final = "body_too_large"
+
+_ROUTES: Final = 256
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -47,6 +55,15 @@ def read_query(request: web.Request, model: type[M]) -> M:
         raise invalid_input(exc) from exc
 
 
+def is_stream(request: web.Request) -> bool:
+    return _is_stream(request.match_info.route)
+
+
+@lru_cache(_ROUTES)
+def _is_stream(route: web.AbstractRoute) -> bool:
+    return (route.name or "").startswith(STREAM_ROUTE)
+
+
 def invalid_input(exc: ValidationError) -> InvalidInputError:
     """What is wrong with a request, field by field."""
     problems = [
@@ -61,31 +78,38 @@ def error_middleware(timeout: float | None) -> Middleware:
 
     None leaves the bound to the handlers.
     """
+    limit = None if timeout is None else TimeLimit(timeout)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if timeout is None or request.match_info.route.name == STREAM_ROUTE:
+            if limit is None or is_stream(request):
                 return await handler(request)
-            async with Deadline.after(timeout).bound(f"answering {request.method} {request.path}"):
-                return await handler(request)
+            return await limit.run(request, handler)
         except DrayError as exc:
             if exc.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 log.warning("request_failed", path=request.path, code=exc.code, error=exc.message)
-            return _problem(request, exc.status, exc.code, exc.message)
+            return _problem(request, exc.status, exc.code, exc.message, exc.headers)
         except web.HTTPException as exc:
             if exc.status < HTTPStatus.BAD_REQUEST:
                 raise
-            return _problem(request, exc.status, _code_of(exc.status), _advice(request, exc))
+            code, advice = _code_of(exc.status), _advice(request, exc)
+            return _problem(request, exc.status, code, advice, _kept_headers(exc))
         except Exception:
             log.exception("request_failed", path=request.path)
             message = "an error of ours; the service's log tells more under this path and time"
-            return _problem(request, 500, "internal_error", message)
+            return _problem(request, 500, INTERNAL_ERROR, message)
 
     return middleware
 
 
-def _problem(request: web.Request, status: int, code: str, detail: str) -> web.Response:
+def _problem(
+    request: web.Request,
+    status: int,
+    code: str,
+    detail: str,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> web.Response:
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
@@ -96,12 +120,21 @@ def _problem(request: web.Request, status: int, code: str, detail: str) -> web.R
     return web.Response(
         body=problem.model_dump_json().encode(),
         status=status,
+        headers=headers,
         content_type="application/problem+json",
     )
 
 
 def _code_of(status: int) -> str:
+    # The phrase of 413 is another one in newer Pythons.
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return BODY_TOO_LARGE
     return HTTPStatus(status).phrase.lower().replace(" ", "_")
+
+
+def _kept_headers(exc: web.HTTPException) -> Mapping[str, str]:
+    """What belongs to the status, such as the methods that are allowed."""
+    return {name: exc.headers[name] for name in (hdrs.ALLOW, hdrs.LOCATION) if name in exc.headers}
 
 
 def _advice(request: web.Request, exc: web.HTTPException) -> str:

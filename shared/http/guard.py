@@ -9,6 +9,7 @@ JSON, which no form of another site can send.
 import ipaddress
 import socket
 from collections.abc import Iterable
+from functools import lru_cache, partial
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
@@ -18,6 +19,7 @@ from shared.errors import DrayError
 
 _READING = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 _OWN_SITE = frozenset({"same-origin", "none"})
+_HOSTS = 256
 
 
 class UnknownHostError(DrayError):
@@ -44,10 +46,12 @@ class NotJsonError(DrayError):
 def guard_middleware(names: Iterable[str]) -> Middleware:
     """`names` are the service's own, beside its addresses, localhost and this host's name."""
     own = {"localhost", socket.gethostname().lower(), *(name.lower() for name in names)}
+    # Nearly all requests name the same few; a name that is refused raises, and is not kept.
+    check_host = lru_cache(_HOSTS)(partial(_check_host, own=own))
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        _check_host(request.host, own)
+        check_host(request.host)
         if request.method not in _READING:
             _check_origin(request)
             if request.body_exists and request.content_type != "application/json":

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from importlib.metadata import version
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -11,8 +12,10 @@ Checks = Callable[[], Awaitable[Mapping[str, str | None]]]
 
 
 def health_routes(checks: Checks) -> list[web.RouteDef]:
+    running = version("dray")
+
     async def livez(_request: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
+        return web.json_response({"status": "ok", "version": running})
 
     async def readyz(_request: web.Request) -> web.Response:
         found = await checks()

@@ -1,36 +1,99 @@
 """An HTTP server that starts and stops with its service."""
 
 import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from aiohttp import web
 
 from shared.errors import ConfigError
+from shared.http.local_socket import LocalSocket, listen_locally
+from shared.logging import get_logger
+
+log = get_logger(__name__)
+
+USUAL_HEADER: Final = 8 << 10
+_MOST_LINE: Final = 32 << 10
+"""A path and a query as long as any of ours may be, each letter with a percent sign."""
+KEEP_ALIVE_SECONDS: Final = 75.0
+"""Longer than usual proxies keep an idle connection, so that none sends into a closing one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalListen:
+    """A UNIX socket to listen on as well. One that is only the usual place may be done without."""
+
+    path: Path
+    key: str
+    required: bool
 
 
 class HttpServer:
     """An aiohttp application on one address, started and stopped with its service."""
 
-    def __init__(self, app: web.Application, listen: str) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        listen: str,
+        *,
+        local: LocalListen | None = None,
+        max_header: int = USUAL_HEADER,
+    ) -> None:
         host, _, port = listen.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+        self.app = app
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=2.0,
+            max_line_size=_MOST_LINE,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            max_field_size=max_header,
+        )
+        self._local = local
+        self._socket: LocalSocket | None = None
         self.address = listen
 
     async def start(self) -> None:
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port)
         try:
-            await site.start()
+            await self._start_local()
+            await self._start_network()
+        except ConfigError:
+            await self.stop()
+            raise
+        # Port 0 asks the kernel for a free one: say which it gave.
+        port = next(each[1] for each in self._runner.addresses if isinstance(each, tuple))
+        self.address = f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"
+
+    async def stop(self) -> None:
+        # A socket that nobody answers would stand in the way of a living one's.
+        if self._socket is not None:
+            self._socket.path.unlink(missing_ok=True)
+        await self._runner.cleanup()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    async def _start_local(self) -> None:
+        if self._local is None:
+            return
+        try:
+            self._socket = listen_locally(self._local.path, self._local.key)
+        except ConfigError as exc:
+            if self._local.required:
+                raise
+            log.warning("no_local_socket", reason=exc.message)
+            return
+        await web.SockSite(self._runner, self._socket.socket).start()
+
+    async def _start_network(self) -> None:
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
         except OSError as exc:
-            await self._runner.cleanup()
             reason = os.strerror(exc.errno) if exc.errno else str(exc)
             raise ConfigError(
                 f"cannot listen on {self.address}: {reason}; choose another address with --listen "
                 "or the service's `listen` setting"
             ) from exc
-        # Port 0 asks the kernel for a free one: say which it gave.
-        port = self._runner.addresses[0][1]
-        self.address = f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"
-
-    async def stop(self) -> None:
-        await self._runner.cleanup()

@@ -28,6 +28,10 @@ class NotAuthenticatedError(DrayError):
     code = "not_authenticated"
     status = 401
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"WWW-Authenticate": "MUNGE, Bearer"}
+
 
 class NotAllowedError(DrayError):
     """It is known who asks, and they may not do this."""

@@ -14,18 +14,24 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-_PAGES = {"/": "index.html", "/web/style.css": "style.css", "/web/queue.js": "queue.js"}
+_PAGES = {
+    "/": "index.html",
+    "/web/style.css": "style.css",
+    "/web/queue.js": "queue.js",
+    "/web/docs.css": "docs.css",
+    "/web/docs.js": "docs.js",
+}
 
 
 def page_routes() -> list[web.RouteDef]:
-    folder = files("services.gateway.web")
-    return [
-        web.get(path, _serve((folder / name).read_bytes(), _TYPES[name.rpartition(".")[2]]))
-        for path, name in _PAGES.items()
-    ]
+    return [web.get(path, page(name)) for path, name in _PAGES.items()]
 
 
-def _serve(body: bytes, content_type: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+def page(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Serves one of the files beside this module."""
+    body = (files("services.gateway.web") / name).read_bytes()
+    content_type = _TYPES[name.rpartition(".")[2]]
+
     async def serve(_request: web.Request) -> web.Response:
         return web.Response(body=body, headers=_HEADERS, content_type=content_type, charset="utf-8")
 

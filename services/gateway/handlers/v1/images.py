@@ -1,30 +1,52 @@
 """READY images: list and lookup."""
 
-from typing import Annotated, get_args
+import json
+from functools import lru_cache
+from typing import Annotated, Final, get_args
 
 from aiohttp import web
 from pydantic import Field
 
-from services.gateway.images import Images
+from services.gateway.auth.identity import Principal, principal_of
+from services.gateway.cursors import Cursor, Cursors
+from services.gateway.directory import Entry
+from services.gateway.images import not_ready
+from services.gateway.lookups import Lookups, Rendered, etag_of
 from services.gateway.pulls import Pulls
 from services.gateway.sharing import Sharing
+from services.gateway.transitions import PullTarget
+from services.gateway.usage.service import Usage
 from services.gateway.views import image_detail, image_view
-from shared.api import API, ImagePage
-from shared.catalog.records import ImageRecord, ImageType
-from shared.errors import InvalidInputError
+from shared.api import API, ImageDetail, ImagePage, ImageView, SystemsView
+from shared.catalog.records import ImageType
+from shared.errors import InvalidInputError, NotFoundError, UnknownSystemError
 from shared.http.answers import answer, read_query
+from shared.http.conditional import conditional
+from shared.http.operation import operation
 from shared.models import Strict, SystemName
 
-ONLY_SYSTEM = "_"
-BY_ID = "id"
+ONLY_SYSTEM: Final = "_"
+BY_ID: Final = "id"
+CURSORS: Final = "images"
+_TARGETS: Final = 16_384
+_TYPES: Final = frozenset(get_args(ImageType))
 
 
 class ImagesQuery(Strict):
     """GET /images."""
 
     system: SystemName | None = None
-    after: Annotated[str, Field(max_length=1024)] | None = None
+    after: Cursor | None = None
+    """`next` of the page before."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class ImagePath(Strict):
+    """Which image. `system` may be _ where the site has only one; `type` may be id."""
+
+    system: str
+    type: str
+    reference: str
 
 
 class ImageQuery(Strict):
@@ -36,10 +58,20 @@ class ImageQuery(Strict):
 class ImageHandlers:
     """What can be used now."""
 
-    def __init__(self, pulls: Pulls, images: Images, sharing: Sharing) -> None:
+    def __init__(
+        self,
+        pulls: Pulls,
+        lookups: Lookups,
+        sharing: Sharing,
+        cursors: Cursors,
+        usage: Usage,
+    ) -> None:
         self._pulls = pulls
-        self._images = images
+        self._lookups = lookups
         self._sharing = sharing
+        self._cursors = cursors
+        self._usage = usage
+        self._target = lru_cache(_TARGETS)(pulls.target)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -48,36 +80,73 @@ class ImageHandlers:
             web.get(f"{API}/images/{{system}}/{{type}}/{{reference:.+}}", self.lookup_image),
         ]
 
-    async def list_systems(self, _request: web.Request) -> web.Response:
-        return web.json_response({"items": list(self._pulls.systems(None))})
+    def fast_routes(self) -> list[web.RouteDef]:
+        """To be tried first: a reference that is percent-encoded needs no other pattern tried."""
+        return [
+            web.get(f"{API}/images/{{system}}/{{type}}/{{reference}}", self.lookup_image),
+        ]
 
+    @operation(gives={200: SystemsView})
+    async def list_systems(self, _request: web.Request) -> web.Response:
+        """The systems of this site: clusters, each with images of its own."""
+        return answer(SystemsView(items=self._pulls.systems(None)))
+
+    @operation(query=ImagesQuery, gives={200: ImagePage}, problems=(UnknownSystemError,), etag=True)
     async def list_images(self, request: web.Request) -> web.Response:
+        """All images that are READY and that you may use, page by page."""
         query = read_query(request, ImagesQuery)
         systems = self._pulls.systems(query.system)
-        records, after = await self._images.page(systems, query.after, query.limit)
-        views = (image_view(record) for record in records)
-        return answer(ImagePage(items=tuple(view for view in views if view), next=after))
+        after = None if query.after is None else self._cursors.open(CURSORS, query.after)
+        found, more = await self._lookups.page(principal_of(request), systems, after, query.limit)
+        cursor = self._cursors.seal(CURSORS, more) if more else None
+        items = b",".join(made.body for _, made in found)
+        body = b'{"items":[' + items + b'],"next":' + json.dumps(cursor).encode() + b"}"
+        etags = [made.etag for _, made in found]
+        return conditional(request, body, etag_of(json.dumps([etags, cursor]).encode()))
 
+    @operation(
+        path=ImagePath,
+        query=ImageQuery,
+        gives={200: ImageView | ImageDetail},
+        problems=(NotFoundError, UnknownSystemError),
+        etag=True,
+    )
     async def lookup_image(self, request: web.Request) -> web.Response:
-        query = read_query(request, ImageQuery)
-        record = await self._found(request)
-        view, current = image_view(record), record.current
-        assert view is not None
-        assert current is not None
-        if not query.sharing:
-            return answer(view)
-        packs = [share.pack for share in current.shares]
-        others = await self._sharing.others(current.image_id, packs)
-        return answer(image_detail(view, current, others))
+        """What a reference, or an image's id, stands for now.
 
-    async def _found(self, request: web.Request) -> ImageRecord:
+        Your own image comes before the site's, and that before what others share with you. With
+        `sharing`, the answer also tells what the image is made of.
+        """
+        principal = principal_of(request)
+        entry, made = await self._found(request, principal)
+        self._usage.note("lookups", principal, entry)
+        if request.query_string and read_query(request, ImageQuery).sharing:
+            return await self._detailed(entry, principal)
+        return conditional(request, made.body, made.etag)
+
+    async def _detailed(self, entry: Entry, principal: Principal) -> web.Response:
+        record = await self._lookups.record(principal, entry)
+        view = None if record is None else image_view(record)
+        if record is None or record.current is None or view is None:
+            raise NotFoundError(f"{entry.reference} is not READY on {entry.system} any more")
+        packs = [share.pack for share in record.current.shares]
+        others = await self._sharing.others(record.current.image_id, packs)
+        return answer(image_detail(view, record.current, others))
+
+    async def _found(self, request: web.Request, principal: Principal) -> tuple[Entry, Rendered]:
         """The image that a path names, by its reference or by its id."""
-        named, itype, reference = (
-            request.match_info[part] for part in ("system", "type", "reference")
-        )
+        parts = request.match_info
+        named, itype, reference = parts["system"], parts["type"], parts["reference"]
         system = None if named == ONLY_SYSTEM else named
         if itype == BY_ID:
-            return await self._images.by_id(self._pulls.system(system), reference)
-        if itype not in get_args(ImageType):
+            system = self._pulls.system(system)
+            if found := await self._lookups.by_id(principal, system, reference):
+                return found
+            raise NotFoundError(f"there is no READY image with the id {reference} on {system}")
+        if itype not in _TYPES:
             raise InvalidInputError(f"there is no image type '{itype}'; write docker, or {BY_ID}")
-        return await self._images.lookup(self._pulls.target(system, "docker", reference))
+        target: PullTarget = self._target(system, "docker", reference)
+        found = self._lookups.at_hand(principal, target)
+        if found or (found := await self._lookups.image(principal, target)):
+            return found
+        raise not_ready(target, await self._lookups.standing(principal, target))

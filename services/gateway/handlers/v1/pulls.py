@@ -1,34 +1,60 @@
 """Pulls and the queue."""
 
+import json
+from typing import Annotated, Final
 from urllib.parse import quote
 
 from aiohttp import web
+from pydantic import Field
 
-from services.gateway.auth.identity import principal_of
-from services.gateway.feed import ChangeFeed
-from services.gateway.handlers.stream import stream_pull
+from services.gateway.auth.identity import Scope, principal_of
+from services.gateway.cursors import Cursor, Cursors
+from services.gateway.feed import ChangeFeed, TooManyFollowersError
+from services.gateway.handlers.stream import LAST_EVENT_ID, STREAM_SECONDS, pull_events, stream
+from services.gateway.lookups import Lookups, etag_of
 from services.gateway.pulls import Pulls
+from services.gateway.queue import QueueStream, place_text, queue_page
 from services.gateway.views import pull_view
-from shared.api import API, PullRequest, QueueView
+from shared.api import API, PullRequest, PullView, QueueGone, QueueView
+from shared.errors import ConflictError, NotFoundError, UnknownSystemError
+from shared.events import Readers
 from shared.http.answers import STREAM_ROUTE, answer, read_body, read_query
+from shared.http.conditional import NEVER_KEPT, conditional
+from shared.http.operation import Events, operation
 from shared.models import Strict, SystemName
 from shared.states import State
 
-QUEUE_LIMIT = 1000
+CURSORS: Final = "queue"
 
 
-class QueueQuery(Strict):
-    """GET /queue."""
+class FollowQuery(Strict):
+    """GET /queue/events."""
 
     system: SystemName | None = None
+
+
+class QueueQuery(FollowQuery):
+    """GET /queue."""
+
+    after: Cursor | None = None
+    """`next` of the page before."""
+    limit: Annotated[int, Field(ge=1, le=1000)] = 1000
+
+
+class PullPath(Strict):
+    """Which pull."""
+
+    pull_id: str
 
 
 class PullHandlers:
     """What is asked for, and how far it is."""
 
-    def __init__(self, pulls: Pulls, feed: ChangeFeed) -> None:
+    def __init__(self, pulls: Pulls, lookups: Lookups, feed: ChangeFeed, cursors: Cursors) -> None:
         self._pulls = pulls
+        self._lookups = lookups
         self._feed = feed
+        self._cursors = cursors
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -36,23 +62,90 @@ class PullHandlers:
             web.get(f"{API}/pulls/{{pull_id}}", self.get_pull),
             web.get(f"{API}/pulls/{{pull_id}}/events", self.follow_pull, name=STREAM_ROUTE),
             web.get(f"{API}/queue", self.show_queue),
+            web.get(f"{API}/queue/events", self.follow_queue, name=f"{STREAM_ROUTE}-queue"),
         ]
 
+    @operation(
+        body=PullRequest,
+        gives={200: PullView, 202: PullView},
+        problems=(UnknownSystemError, NotFoundError, ConflictError),
+        headers={"Location": "Where to ask how far it is."},
+    )
     async def start_pull(self, request: web.Request) -> web.Response:
+        """Ask for an image.
+
+        200: it is READY as it is. 202: it is on its way; whoever asks for the same joins the same
+        pull. Asking again is harmless.
+        """
+        principal = principal_of(request)
+        principal.require(Scope.PULL)
         wanted = await read_body(request, PullRequest)
         target = self._pulls.target(wanted.system, wanted.type, wanted.reference)
-        record = await self._pulls.request(target, principal_of(request).name, force=wanted.force)
+        readers = named_readers(wanted)
+        record = await self._pulls.request(target, principal, force=wanted.force, readers=readers)
         location = {"Location": f"{API}/pulls/{quote(record.pull_id)}"}
         return answer(pull_view(record), 200 if record.state is State.READY else 202, location)
 
+    @operation(path=PullPath, gives={200: PullView}, problems=(NotFoundError,))
     async def get_pull(self, request: web.Request) -> web.Response:
-        return answer(pull_view(await self._pulls.get(request.match_info["pull_id"])))
+        """How far a pull is."""
+        principal = principal_of(request)
+        record = await self._pulls.get(request.match_info["pull_id"], principal)
+        return answer(pull_view(record), headers=NEVER_KEPT)
 
+    @operation(
+        path=PullPath,
+        gives={200: Events({"pull": PullView}), 204: None},
+        problems=(NotFoundError, TooManyFollowersError),
+    )
     async def follow_pull(self, request: web.Request) -> web.StreamResponse:
-        record = await self._pulls.get(request.match_info["pull_id"])
-        return await stream_pull(request, self._feed, record)
+        """Follow a pull to its end.
 
+        The first event is the pull as it stands. With the Last-Event-ID of a pull's end the answer
+        is 204, which tells an EventSource that there is nothing more.
+        """
+        principal = principal_of(request)
+        record = await self._pulls.get(request.match_info["pull_id"], principal)
+        last = request.headers.get(LAST_EVENT_ID)
+        return await stream(request, pull_events(self._feed, record, principal, last))
+
+    @operation(query=QueueQuery, gives={200: QueueView}, problems=(UnknownSystemError,), etag=True)
     async def show_queue(self, request: web.Request) -> web.Response:
+        """What is under way, then what failed in the last day, the newest first in each."""
         query = read_query(request, QueueQuery)
-        records = await self._pulls.queue(self._pulls.systems(query.system), QUEUE_LIMIT)
-        return answer(QueueView(items=tuple(pull_view(record) for record in records)))
+        principal = principal_of(request)
+        entries = await self._lookups.queued(principal, self._pulls.systems(query.system))
+        after = None if query.after is None else self._cursors.open(CURSORS, query.after)
+        page = queue_page(entries, after, query.limit + 1)
+        more, page = len(page) > query.limit, page[: query.limit]
+        found = await self._lookups.pulls(principal, page)
+        cursor = self._cursors.seal(CURSORS, place_text(page[-1])) if more else None
+        items = b",".join(made.body for _, made in found)
+        body = b'{"items":[' + items + b'],"next":' + json.dumps(cursor).encode() + b"}"
+        etags = [made.etag for _, made in found]
+        return conditional(request, body, etag_of(json.dumps([etags, cursor]).encode()))
+
+    @operation(
+        query=FollowQuery,
+        gives={200: Events({"snapshot": QueueView, "pull": PullView, "gone": QueueGone})},
+        problems=(UnknownSystemError, TooManyFollowersError),
+    )
+    async def follow_queue(self, request: web.Request) -> web.StreamResponse:
+        """Follow the queue.
+
+        First a snapshot of all of it, at most 1000 pulls; then each pull that is new, changes or
+        ends, and the id of each that has left. With Last-Event-ID there is no snapshot if nothing
+        has changed since.
+        """
+        query = read_query(request, FollowQuery)
+        systems = self._pulls.systems(query.system)
+        last = request.headers.get(LAST_EVENT_ID)
+        following = QueueStream(self._lookups, self._feed, STREAM_SECONDS)
+        return await stream(request, following.events(principal_of(request), systems, last))
+
+
+def named_readers(wanted: PullRequest) -> Readers | None:
+    """Whom a pull names; None if it says nothing of that."""
+    if wanted.allowed_uids is None and wanted.allowed_gids is None:
+        return None
+    return Readers(uids=wanted.allowed_uids or (), gids=wanted.allowed_gids or ())

@@ -1,0 +1,28 @@
+"""Who is at the other end of a UNIX socket: the kernel says."""
+
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+_CREDENTIALS: Final = struct.Struct("=iII")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process that connected, with its effective ids at that moment."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer_of(request: web.Request) -> Peer | None:
+    """None where the request came over a network, or its sender has hung up."""
+    connection = request.get_extra_info("socket")
+    if connection is None or connection.family != socket.AF_UNIX:
+        return None
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return Peer(*_CREDENTIALS.unpack(raw))

@@ -1,0 +1,1 @@
+"""Usage: who looked up, pulled and ran which image, in which hour."""
