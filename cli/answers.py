@@ -50,6 +50,7 @@ class Image:
     cmd: tuple[str, ...]
     workdir: str
     ready_at: datetime
+    private: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Pull:
     progress: Progress | None
     failure: str | None
     image: Image | None
+    warning: str | None
     raw: Json
 
     @property
@@ -96,6 +98,7 @@ def read_pull(raw: Json) -> Pull:
             progress=_read_progress(raw["progress"]) if raw["progress"] else None,
             failure=failure["message"] if failure else None,
             image=read_image(raw["image"]) if raw["image"] else None,
+            warning=raw.get("warning"),
             raw=raw,
         )
 
@@ -114,6 +117,7 @@ def read_image(raw: Json) -> Image:
             cmd=tuple(raw["cmd"]),
             workdir=raw["workdir"],
             ready_at=read_time(raw["ready_at"]),
+            private=bool(raw.get("private", False)),
         )
 
 

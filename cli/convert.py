@@ -11,9 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -26,7 +25,7 @@ from cli.errors import EXIT_INTERRUPTED, CliError, UsageError
 from cli.http import Json
 from services.converter.conversion import Conversion, ImageOrder, named
 from services.converter.layers import LayerPacker
-from services.converter.packing.compressors import Compressors
+from services.converter.packers.packers import Packers
 from services.converter.packing.limits import Limits
 from services.converter.registries import Registries
 from services.converter.registry.platforms import Platform, parse_platform
@@ -137,7 +136,9 @@ class _Run:
         await asyncio.to_thread(_prepare, self.wish, store)
         async with AsyncExitStack() as stack:
             watching = await stack.enter_async_context(self.meter.watching())
-            conversion = stack.enter_context(_conversion(self.wish, self.settings, store))
+            conversion = await stack.enter_async_context(
+                _conversion(self.wish, self.settings, store)
+            )
             order = await stack.enter_async_context(self._ordered(deadline))
             for repairs in range(MAX_REPAIRS + 1):
                 recipe = await conversion.recipe(order, watching, deadline)
@@ -177,17 +178,13 @@ class _Run:
         await in_thread(write, cancelled, deadline, f"writing {self.wish.out}")
 
 
-@contextmanager
-def _conversion(wish: Wish, settings: Settings, store: PackStore) -> Iterator[Conversion]:
-    parallel = settings.converter.parallel_layers
-    with (
-        ThreadPoolExecutor(parallel, thread_name_prefix="pack") as executor,
-        Compressors(wish.threads) as compressors,
-    ):
-        packer = LayerPacker(
-            store=store, executor=executor, compressors=compressors, limits=_limits(settings)
-        )
-        yield Conversion(store, packer, parallel)
+@asynccontextmanager
+async def _conversion(
+    wish: Wish, settings: Settings, store: PackStore
+) -> AsyncIterator[Conversion]:
+    async with Packers(wish.threads) as packers:
+        packer = LayerPacker(store=store, packers=packers, limits=_limits(settings))
+        yield Conversion(store, packer, settings.converter.parallel_layers)
 
 
 def _platform(text: str) -> Platform:

@@ -1,6 +1,5 @@
 """What `dray convert` understands; `cli.main` lists it, and nothing heavy is imported before."""
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -47,7 +46,7 @@ def convert(
     reference: Annotated[
         str,
         typer.Argument(
-            metavar="REF",
+            metavar="IMAGE",
             help="An image as for `dray pull`, or a file: ./image.tar, ./layout, "
             "docker-archive:PATH[:NAME], oci-archive:PATH[:NAME], oci:DIR[:NAME].",
             show_default=False,
@@ -130,7 +129,7 @@ def convert(
             min=1,
             max=1024,
             metavar="N",
-            help="For compression. Default: one per core.",
+            help="To compress each layer. Default: one per core.",
             show_default=False,
         ),
     ] = None,
@@ -181,6 +180,6 @@ def convert(
         max_dead_share=max_dead_share,
         platform=platform or this_platform(),
         cache=cache or own_cache_dir(),
-        threads=threads or os.cpu_count() or 1,
+        threads=threads or 0,
     )
     raise typer.Exit(run(wish, load_settings(config), json=json, quiet=quiet))

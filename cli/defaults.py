@@ -4,8 +4,16 @@ import os
 from pathlib import Path
 from typing import Final
 
-LOCAL_GATEWAY: Final = "http://127.0.0.1:7600"
+LOCAL_GATEWAY: Final = "local"
+"""The gateway of this machine: its socket, where one answers, or its port on loopback."""
+LOOPBACK_GATEWAY: Final = "http://127.0.0.1:7600"
+SITE_GATEWAY_SOCKETS: Final = (Path("/run/dray/gateway.sock"), Path("/var/lib/dray/gateway.sock"))
 SITE_SOCKETS: Final = (Path("/run/dray/agent.sock"), Path("/var/lib/dray/agent/agent.sock"))
+
+
+def usual_gateway_sockets() -> tuple[Path, ...]:
+    """Where a gateway listens: the machine's, then one's own `dray up`."""
+    return (*SITE_GATEWAY_SOCKETS, own_data_dir() / "gateway.sock")
 
 
 def usual_sockets() -> tuple[Path, ...]:

@@ -1,6 +1,6 @@
 """What the command line can fail with, and the exit codes that scripts may rely on."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from shared.errors import DrayError
 
@@ -10,6 +10,12 @@ EXIT_UNREACHABLE = 3
 EXIT_NOT_RUN = 125
 """`dray run` could not start the command: its own codes are left to the command."""
 EXIT_INTERRUPTED = 130
+EXIT_READER_GONE = 141
+"""As of a program that SIGPIPE ends."""
+
+EXIT_CODES: Final = """Exit codes: 0 done; 1 the pull failed, the image is not there or the gateway
+refused; 2 wrong usage; 3 no gateway or agent answers; 130 interrupted; 141 nobody reads the
+output."""
 
 
 class CliError(DrayError):
@@ -21,10 +27,14 @@ class CliError(DrayError):
 class RefusedError(CliError):
     """The gateway or the agent answered with a problem."""
 
-    def __init__(self, message: str, *, status: int, code: str) -> None:
+    def __init__(
+        self, message: str, *, status: int, code: str, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.answered = status
         self.problem = code
+        self.retry_after = retry_after
+        """In how many seconds the same request may succeed, where the answer said so."""
 
 
 class UnreachableError(CliError):

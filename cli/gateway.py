@@ -1,14 +1,21 @@
 """The REST API as the commands use it, over whichever of the gateways answers."""
 
 import http.client
+import os
+import re
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from cli import http as wire
+from cli import proof
+from cli.addresses import Address, addresses
+from cli.defaults import LOCAL_GATEWAY
 from cli.errors import RefusedError, UnreachableError, UsageError
-from cli.http import Answer, Connect, Json
+from cli.http import Answer, Json
 from shared.errors import InvalidReferenceError
 from shared.reference import parse_reference
 
@@ -16,26 +23,35 @@ API: Final = "/api/v1"
 TIMEOUT: Final = 30.0
 SILENCE: Final = 45.0
 """A stream that says nothing for so long, not even a comment, is taken as broken."""
+PATIENCE: Final = 120.0
+"""Many ranks of one user may ask at once, and all of them want an answer in the end."""
+TOO_MANY: Final = 429
 ONLY_SYSTEM: Final = "_"
 PAGE: Final = 500
+ID: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class PullWish:
-    """The image that somebody wants, and whether even if the registry has nothing new."""
+    """The image that somebody wants, whether even if the registry has nothing new, and who else
+    may use it if it is private; None leaves that as it is.
+    """
 
     reference: str
     system: str | None = None
     force: bool = False
+    uids: tuple[int, ...] | None = None
+    gids: tuple[int, ...] | None = None
 
 
 class Gateway:
     """One or several gateways over one catalog; the one that answered last is asked first."""
 
     def __init__(self, urls: str) -> None:
-        self._bases = [_base(url.strip()) for url in urls.split(",") if url.strip()]
-        if not self._bases:
-            raise UsageError("no gateway is named: give --url or set DRAY_URL")
+        self._bases = addresses(urls)
+        usual = os.environ.get("DRAY_URL") or LOCAL_GATEWAY
+        self.option = None if urls == usual else urls
+        """What --url has to say for the same gateways, if it has to."""
 
     def request_pull(self, wish: PullWish) -> Answer:
         _check(wish.reference)
@@ -44,6 +60,10 @@ class Gateway:
             body["system"] = wish.system
         if wish.force:
             body["force"] = True
+        if wish.uids is not None:
+            body["allowed_uids"] = wish.uids
+        if wish.gids is not None:
+            body["allowed_gids"] = wish.gids
         return self.call("POST", "/pulls", body=body)
 
     def pull(self, pull_id: str) -> Json:
@@ -51,40 +71,69 @@ class Gateway:
 
     def pull_events(self, pull_id: str) -> Iterator[Json]:
         """The views of a pull as it goes on; UnreachableError where the stream breaks."""
-        base, connect = self._bases[0]
+        base = self._bases[0]
         path = f"{API}/pulls/{quote(pull_id, safe='')}/events"
         try:
-            yield from wire.events(connect, path, SILENCE)
+            yield from wire.events(base.connect, path, SILENCE, base.prove())
         except (OSError, http.client.HTTPException) as exc:
             self._bases.append(self._bases.pop(0))
-            raise UnreachableError(f"the connection to {base} broke ({_why(exc)})") from exc
+            raise UnreachableError(f"the connection to {base.name} broke ({_why(exc)})") from exc
 
-    def image(self, reference: str, system: str | None, itype: str = "docker") -> Json:
-        _check(reference)
-        where = f"{quote(system or ONLY_SYSTEM, safe='')}/{itype}/{quote(reference, safe='')}"
-        return self.call("GET", f"/images/{where}").body
+    def image(self, reference: str, system: str | None) -> Json:
+        return self.call("GET", image_path(reference, system)).body
 
-    def image_detail(self, image: str, system: str | None, *, by_id: bool) -> Json:
-        """An image, by its id or its reference, with what its layers share."""
-        if not by_id:
-            _check(image)
-        where = f"{quote(system or ONLY_SYSTEM, safe='')}/{'id' if by_id else 'docker'}"
-        path = f"/images/{where}/{quote(image, safe='')}"
-        return self.call("GET", path, query=_given(sharing="true")).body
+    def image_detail(self, image: str, system: str | None) -> Json:
+        """An image with what its layers share."""
+        return self.call("GET", image_path(image, system), query=_given(sharing="true")).body
 
     def images(self, system: str | None) -> Iterator[Json]:
-        """Every READY image, page by page."""
+        """Every READY image."""
+        return self.pages("/images", {"system": system})
+
+    def pages(
+        self,
+        path: str,
+        query: Mapping[str, str | None],
+        *,
+        most: int | None = None,
+        page: int = PAGE,
+    ) -> Iterator[Json]:
+        """A list of several pages, to its end or to the first so many."""
+        left = sys.maxsize if most is None else most
+        for answer in self.whole_pages(path, query, limit=min(page, left)):
+            for item in answer.get("items", ()):
+                if left == 0:
+                    return
+                left -= 1
+                yield item
+            if left == 0:
+                return
+
+    def whole_pages(
+        self, path: str, query: Mapping[str, str | None], *, limit: int = PAGE
+    ) -> Iterator[Json]:
         after: str | None = None
         while True:
-            page = self.call("GET", "/images", query=_given(system=system, after=after, limit=PAGE))
-            yield from page.body.get("items", ())
-            after = page.body.get("next")
+            asked = _given(**query, after=after, limit=limit)
+            page = self.call("GET", path, query=asked).body
+            yield page
+            after = page.get("next")
             if after is None:
                 return
 
     def items(self, path: str, **query: str | None) -> list[Json]:
         """A list that is answered in one piece."""
         return list(self.call("GET", path, query=_given(**query)).body.get("items", ()))
+
+    def check_private(self) -> None:
+        """Before a password is sent: an error unless nobody can read along on the way."""
+        for base in self._bases:
+            parts = urlsplit(base.name)
+            if parts.scheme == "http" and not proof.loopback(parts.hostname or ""):
+                raise UsageError(
+                    f"a password would travel to {base.name} readable for everybody on the way: "
+                    "name the gateway with https://, or do this on its own machine"
+                )
 
     def replay(self, letter_id: str) -> None:
         self.call("POST", f"/admin/dead-letters/{quote(letter_id, safe='')}/replay")
@@ -101,21 +150,29 @@ class Gateway:
         target = f"{API}{path}" + (f"?{urlencode(query)}" if query else "")
         tried: list[str] = []
         for _ in range(len(self._bases)):
-            base, connect = self._bases[0]
+            base = self._bases[0]
             try:
-                return wire.call(connect, method, target, body, TIMEOUT)
+                return _patiently(base, method, target, body)
             except RefusedError as exc:
                 # One gateway's broken catalog connection need not be another's.
                 if exc.answered < 500 or len(tried) == len(self._bases) - 1:
                     raise
-                tried.append(f"{base} ({exc.message})")
+                tried.append(f"{base.name} ({exc.message})")
             except (OSError, http.client.HTTPException) as exc:
-                tried.append(f"{base} ({_why(exc)})")
+                tried.append(f"{base.name} ({_why(exc)})")
             self._bases.append(self._bases.pop(0))
         raise UnreachableError(
             f"no gateway answers at {', '.join(tried)}\n"
             "Start one with `dray up`, or name yours with --url or DRAY_URL."
         )
+
+
+def image_path(image: str, system: str | None) -> str:
+    """Where the API has an image, by its reference or its id."""
+    kind = "id" if ID.fullmatch(image) else "docker"
+    if kind == "docker":
+        _check(image)
+    return f"/images/{quote(system or ONLY_SYSTEM, safe='')}/{kind}/{quote(image, safe='')}"
 
 
 def _check(reference: str) -> None:
@@ -130,21 +187,17 @@ def _given(**query: str | int | None) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in query.items() if value is not None]
 
 
-def _base(url: str) -> tuple[str, Connect]:
-    parts = urlsplit(url)
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if parts.scheme not in {"http", "https"} or not host or parts.path not in {"", "/"}:
-        raise UsageError(f"{url!r} is no gateway's address: write it like http://127.0.0.1:7600")
-
-    def connect(timeout: float) -> http.client.HTTPConnection:
-        if parts.scheme == "https":
-            return http.client.HTTPSConnection(host, port, timeout=timeout)
-        return http.client.HTTPConnection(host, port, timeout=timeout)
-
-    return f"{parts.scheme}://{parts.netloc}", connect
+def _patiently(base: Address, method: str, target: str, body: Mapping[str, Any] | None) -> Answer:
+    """One request; of a gateway that wants us to slow down, again when it says."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return wire.call(base.connect, method, target, body, TIMEOUT, base.prove())
+        except RefusedError as exc:
+            wait = exc.retry_after
+            if exc.answered != TOO_MANY or wait is None or time.monotonic() + wait > end:
+                raise
+            time.sleep(wait)
 
 
 def _why(exc: Exception) -> str:

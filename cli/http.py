@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from cli.errors import RefusedError, UnexpectedAnswerError
@@ -41,19 +42,29 @@ class Answer:
 
 
 def call(
-    connect: Connect, method: str, path: str, body: Mapping[str, Any] | None, timeout: float
+    connect: Connect,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None,
+    timeout: float,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Answer:
     """One request. OSError and HTTPException mean that nobody answered."""
-    with _sent(connect(timeout), method, path, body) as response:
+    with _sent(connect(timeout), method, path, body, headers) as response:
         content = response.read(MAX_BODY + 1)
         if len(content) > MAX_BODY:
             raise UnexpectedAnswerError(f"the answer to {method} {path} exceeds {MAX_BODY} bytes")
         return Answer(response.status, _decoded(content, method, path) if content else {})
 
 
-def events(connect: Connect, path: str, silence: float) -> Iterator[Json]:
+def events(
+    connect: Connect,
+    path: str,
+    silence: float,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Json]:
     """The data of server-sent events, until the stream ends or is silent for too long."""
-    with _sent(connect(silence), "GET", path, None) as response:
+    with _sent(connect(silence), "GET", path, None, headers) as response:
         data: list[bytes] = []
         while line := response.readline(MAX_LINE):
             text = line.rstrip(b"\r\n")
@@ -70,9 +81,11 @@ def _sent(
     method: str,
     path: str,
     body: Mapping[str, Any] | None,
+    given: Mapping[str, str],
 ) -> Iterator[http.client.HTTPResponse]:
     try:
         headers = {"Accept": "application/json, text/event-stream", "User-Agent": "dray"}
+        headers.update(given)
         payload = None
         if body is not None:
             payload = json.dumps(body).encode()
@@ -98,7 +111,13 @@ def _problem(response: http.client.HTTPResponse, method: str, path: str) -> Exce
             "which Dray does not say: is the address that of a Dray gateway?"
         )
     detail = problem.get("detail") or response.reason
-    return RefusedError(str(detail), status=response.status, code=code)
+    wait = response.headers.get("Retry-After", "")
+    return RefusedError(
+        str(detail),
+        status=response.status,
+        code=code,
+        retry_after=float(wait) if wait.isdecimal() else None,
+    )
 
 
 def _decoded(content: bytes, method: str, path: str) -> Json:
@@ -107,7 +126,7 @@ def _decoded(content: bytes, method: str, path: str) -> Json:
     )
     try:
         value = json.loads(content)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise stranger from exc
     if not isinstance(value, dict):
         raise stranger

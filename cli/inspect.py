@@ -1,6 +1,5 @@
 """`dray inspect`: what an image is made of, told by its file or by a gateway."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,7 @@ from cli.answers import reading
 from cli.errors import UsageError
 from cli.gateway import Gateway
 from cli.http import Json
-
-_ID: Final = re.compile(r"[0-9a-f]{64}")
+from cli.tables import Column, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +52,7 @@ def _of_gateway(wish: Wish) -> Json:
             "./image.squashfs"
         )
     gateway = Gateway(wish.url)
-    by_id = _ID.fullmatch(wish.image) is not None
-    raw = gateway.image_detail(wish.image, wish.system, by_id=by_id)
+    raw = gateway.image_detail(wish.image, wish.system)
     with reading("an image"):
         options = raw["options"]
         return {
@@ -99,11 +96,7 @@ def _describe(facts: Json) -> None:
         lines = _lines(facts) | _runs(facts["runs"])
         if facts.get("checked"):
             lines["check"] = facts["checked"]["verdict"]
-    for name, value in lines.items():
-        first, *more = show.plain(value).split("\n")
-        print(f"{name:<11} {first}")
-        for line in more:
-            print(f"{'':<11} {line}")
+    show.facts(lines)
 
 
 def _lines(facts: Json) -> dict[str, str]:
@@ -159,22 +152,22 @@ def _tell_layers(facts: Json) -> None:
             for number, layer in enumerate(layers, 1)
         ]
     print()
-    show.table(_HEADINGS, rows, "It has no layers.")
+    table(_COLUMNS, rows, "It has no layers.")
     print()
     for line in _sums(totals, size, layers):
         print(line)
 
 
-_HEADINGS: Final = (
-    "#",
-    "DIGEST",
-    "SIZE",
-    "OF IMAGE",
-    "DEAD",
-    "OF LAYER",
-    "LEFT OUT",
-    "PIECES",
-    "OTHERS",
+_COLUMNS: Final = (
+    Column("#", worth=9, right=True),
+    Column("DIGEST", worth=4),
+    Column("SIZE", worth=8, right=True),
+    Column("OF IMAGE", worth=5, right=True),
+    Column("DEAD", worth=7, right=True),
+    Column("OF LAYER", worth=3, right=True),
+    Column("LEFT OUT", worth=2, right=True),
+    Column("PIECES", worth=1, right=True),
+    Column("OTHERS", worth=6, right=True),
 )
 _EARLIER: Final = (
     "\nAn earlier version of Dray placed this image: what its layers share is not known. "

@@ -3,9 +3,13 @@
 from cli import show
 from cli.answers import Image, Pull, read_image, read_pull, read_time, reading
 from cli.gateway import Gateway
+from cli.tables import PLAIN, Column, Style, state_colour, table
+
+REFERENCE = Column("REFERENCE", worth=9, elastic=True)
+SYSTEM = Column("SYSTEM", worth=4)
 
 
-def images(gateway: Gateway, system: str | None, *, json: bool) -> int:
+def images(gateway: Gateway, system: str | None, style: Style = PLAIN, *, json: bool) -> int:
     found = list(gateway.images(system))
     if json:
         show.document({"items": found})
@@ -17,19 +21,33 @@ def images(gateway: Gateway, system: str | None, *, json: bool) -> int:
             show.size(image.size),
             str(image.layers),
             image.id[: show.SHORT_ID],
+            "private" if image.private else "",
             show.age(image.ready_at),
         )
         for image in map(read_image, found)
     ]
-    headings = ("REFERENCE", "SYSTEM", "SIZE", "LAYERS", "ID", "READY")
-    show.table(headings, rows, f"No image is READY yet: {show.pull_command('alpine:3', system)}")
+    columns = (
+        REFERENCE,
+        SYSTEM,
+        Column("SIZE", worth=8, right=True),
+        Column("LAYERS", worth=1, right=True),
+        Column("ID", worth=3),
+        Column("ACCESS" if any(row[-2] for row in rows) else "", worth=5),
+        Column("READY", worth=6),
+    )
+    hint = f"No image is READY yet: {show.pull_command('alpine:3', system)}"
+    table(columns, rows, hint, style)
     return 0
 
 
-def lookup(gateway: Gateway, reference: str, system: str | None, *, json: bool) -> int:
+def lookup(
+    gateway: Gateway, reference: str, system: str | None, *, quiet: bool = False, json: bool
+) -> int:
     raw = gateway.image(reference, system)
     if json:
         show.document(raw)
+    elif quiet:
+        print(show.plain(read_image(raw).id))
     else:
         _describe(read_image(raw))
     return 0
@@ -40,6 +58,7 @@ def _describe(image: Image) -> None:
         "reference": image.reference,
         "system": image.system,
         "id": image.id,
+        "access": "private" if image.private else "public",
         "size": show.size(image.size),
         "content": image.content_digest,
         "layers": str(image.layers),
@@ -48,12 +67,11 @@ def _describe(image: Image) -> None:
         "cmd": " ".join(image.cmd) or "none",
         "workdir": image.workdir or "/",
     }
-    for name, value in lines.items():
-        print(f"{name:<11} {show.plain(value)}")
+    show.facts(lines)
 
 
-def queue(gateway: Gateway, system: str | None, *, json: bool) -> int:
-    raw = gateway.items("/queue", system=system)
+def queue(gateway: Gateway, system: str | None, style: Style = PLAIN, *, json: bool) -> int:
+    raw = list(gateway.pages("/queue", {"system": system}))
     if json:
         show.document({"items": raw})
         return 0
@@ -69,10 +87,20 @@ def queue(gateway: Gateway, system: str | None, *, json: bool) -> int:
         )
         for pull in pulls
     ]
-    headings = ("STATE", "BYTES", "REFERENCE", "SYSTEM", "BY", "REQUESTED")
-    show.table(headings, rows, "Nothing is being pulled.")
+    columns = (
+        Column("STATE", worth=8, paint=state_colour),
+        Column("BYTES", worth=7),
+        REFERENCE,
+        SYSTEM,
+        Column("BY", worth=5),
+        Column("REQUESTED", worth=6),
+    )
+    if style.quiet:
+        table((REFERENCE,), [(pull.reference,) for pull in pulls], "", style)
+        return 0
+    table(columns, rows, "Nothing is being pulled.", style)
     for pull in pulls:
-        if pull.trouble:
+        if pull.trouble and style == PLAIN:
             print(f"\n{show.plain(pull.reference)}: {show.plain(pull.trouble)}")
     return 0
 
@@ -84,7 +112,7 @@ def _bytes(pull: Pull) -> str:
     return f"{show.size(progress.done)} of {show.size(progress.total)}"
 
 
-def dead_letters(gateway: Gateway, *, json: bool) -> int:
+def dead_letters(gateway: Gateway, style: Style = PLAIN, *, json: bool) -> int:
     letters = gateway.items("/admin/dead-letters")
     if json:
         show.document({"items": letters})
@@ -100,9 +128,14 @@ def dead_letters(gateway: Gateway, *, json: bool) -> int:
             )
             for letter in letters
         ]
-    headings = ("ID", "QUEUE", "TRIED", "DIED", "REASON")
-    show.table(headings, rows, "No event has failed for good.")
-    if rows:
+    columns = (
+        Column("ID", worth=9),
+        Column("QUEUE", worth=7),
+        Column("TRIED", worth=2, right=True),
+        Column("DIED", worth=3),
+        Column("REASON", worth=8, elastic=True),
+    )
+    if table(columns, rows, "No event has failed for good.", style) and style == PLAIN:
         print("\nSend one to its queue again with: dray queue dead --replay ID")
     return 0
 
@@ -113,27 +146,4 @@ def replay(gateway: Gateway, letter_id: str, *, json: bool) -> int:
         show.document({"replayed": letter_id})
     else:
         print(f"Event {show.plain(letter_id)} is in its queue again.")
-    return 0
-
-
-def nodes(gateway: Gateway, *, json: bool) -> int:
-    found = gateway.items("/nodes")
-    if json:
-        show.document({"items": found})
-        return 0
-    with reading("the nodes"):
-        rows = [
-            (
-                str(node["node"]),
-                str(node["system"]),
-                str(node["kernel"]),
-                str(node["mounter"]),
-                ", ".join(map(str, node["codecs"])),
-                str(node["mounts"]),
-                show.age(read_time(node["seen_at"])),
-            )
-            for node in found
-        ]
-    headings = ("NODE", "SYSTEM", "KERNEL", "MOUNTS WITH", "READS", "MOUNTS", "SEEN")
-    show.table(headings, rows, "No agent has reported yet: it does so within its first heartbeat.")
     return 0

@@ -1,6 +1,7 @@
 """Showing a pull as it goes: bars on a terminal, a line per change anywhere else."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final, Protocol
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 QUIET_SECONDS: Final = 10.0
 """In a log, a long stage says how far it is this often."""
 MAX_BARS: Final = 16
+BESIDE_BARS: Final = 72
+LEAST_BAR: Final = 4
+WINDOW: Final = 10.0
+"""The rate is that of the last seconds: what comes next is more like them than the beginning."""
+STEP: Final = 0.5
+"""Two looks closer than this say little about a rate."""
 
 MEANING: Final[Mapping[State, str]] = {
     State.INIT: "waiting for a converter",
@@ -38,6 +45,37 @@ class Shown(Protocol):
     def progress(self) -> Progress | None: ...
     @property
     def trouble(self) -> str | None: ...
+
+
+class Pace:
+    """How fast the bytes come now, and when they will all be there."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stage: State | None = None
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def of(self, progress: Progress) -> str:
+        """Rate and time left; nothing where neither is known."""
+        rate = self._rate(progress)
+        if rate <= 0 or progress.done >= progress.total:
+            return ""
+        left = (progress.total - progress.done) / rate
+        return f"{show.size(rate)}/s, {show.duration(left)} left"
+
+    def _rate(self, progress: Progress) -> float:
+        now, seen = self._clock(), self._seen
+        if progress.stage is not self._stage or (seen and progress.done < seen[-1][1]):
+            seen.clear()  # another stage, or another try
+            self._stage = progress.stage
+        if not seen or now - seen[-1][0] >= STEP:
+            seen.append((now, progress.done))
+        while len(seen) > 2 and now - seen[1][0] >= WINDOW:
+            seen.popleft()
+        began, done = seen[0]
+        if now - began < 2 * STEP:
+            return progress.rate
+        return (progress.done - done) / (now - began)
 
 
 class Display(Protocol):
@@ -71,6 +109,7 @@ class Lines:
         self._write = write
         self._stages = meaning
         self._repeat = repeat
+        self._pace = Pace()
         self._began = time.monotonic()
         self._phase: tuple[State, int] | None = None
         self._latest = ""
@@ -85,13 +124,15 @@ class Lines:
             self._print(self._latest, now)
             return
         told = _told(pull, self._stages)
+        progress = _current(pull)
+        pace = self._pace.of(progress) if progress and progress.total else ""
         if self._phase != (pull.state, pull.tries):
             # What the state before came to, which its first line could not know.
             self._print(self._latest, now)
             self._phase = (pull.state, pull.tries)
             self._print(told, now)
         elif now - self._printed_at >= self._repeat:
-            self._print(told, now)
+            self._print(f"{told}, {pace}" if pace else told, now)
         self._latest = told
 
     def away(self, seconds: float, reason: str) -> None:
@@ -111,24 +152,29 @@ class Bars:
     def __init__(self, *, stderr: bool = False, meaning: Mapping[State, str] = MEANING) -> None:
         from rich import progress  # noqa: PLC0415
         from rich.console import Console  # noqa: PLC0415
+        from rich.table import Column  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
         console = Console(highlight=False, stderr=stderr)
+        self._room = max(1, min(MAX_BARS, console.height - 3))
+        # A bar is the first to go where a screen is narrow, and the end of a note the next.
+        bar = min(30, console.width - BESIDE_BARS)
+        rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         self.drawing = progress.Progress(
-            progress.SpinnerColumn(),
-            progress.TextColumn("{task.description}", markup=False),
-            progress.BarColumn(bar_width=30),
-            progress.DownloadColumn(),
-            progress.TextColumn("{task.fields[note]}", markup=False),
-            progress.TimeElapsedColumn(),
+            progress.TextColumn("{task.description:<10}", markup=False),
+            *([progress.BarColumn(bar_width=bar)] if bar >= LEAST_BAR else []),
+            progress.TextColumn("{task.fields[amount]:>16}", markup=False),
+            progress.TextColumn("{task.fields[note]}", markup=False, table_column=rest),
             console=console,
             transient=True,
+            expand=True,
         )
         self._over = Lines(
             lambda line: console.print(Text(line)), repeat=float("inf"), meaning=meaning
         )
         self._stages = meaning
-        self._whole = self.drawing.add_task("INIT", total=None, note="")
+        self._pace = Pace()
+        self._whole = self.drawing.add_task("INIT", total=None, amount="", note="")
         self._layers: dict[str, TaskID] = {}
 
     def update(self, pull: Shown) -> None:
@@ -136,15 +182,16 @@ class Bars:
         progress = _current(pull)
         note = _meaning(pull, self._stages)
         if progress and progress.total:
-            note = _pace(progress) or note
+            note = ", ".join(filter(None, (self._pace.of(progress), _layers(progress)))) or note
         self.drawing.update(
             self._whole,
-            description=f"{pull.state:<10}",
+            description=str(pull.state),
             completed=progress.done if progress else 0,
             total=progress.total or None if progress else None,
+            amount=_amount(progress.done, progress.total) if progress else "",
             note=note,
         )
-        for layer in _shown(progress.layers if progress else ()):
+        for layer in _shown(progress.layers if progress else (), self._room):
             self._show_layer(layer)
 
     def away(self, seconds: float, reason: str) -> None:
@@ -153,15 +200,16 @@ class Bars:
 
     def _show_layer(self, layer: Layer) -> None:
         done = layer.total if layer.cached else layer.done
-        note = "re-used" if layer.cached else ""
-        total = layer.total or None
+        amount, note = _amount(done, layer.total), "re-used" if layer.cached else ""
         if task := self._layers.get(layer.digest):
-            self.drawing.update(task, completed=done, total=total, note=note)
-            return
-        name = layer.digest.removeprefix("sha256:")[: show.SHORT_ID - 2]
-        self._layers[layer.digest] = self.drawing.add_task(
-            name, completed=done, total=total, note=note
-        )
+            self.drawing.update(
+                task, completed=done, total=layer.total or None, amount=amount, note=note
+            )
+        elif len(self._layers) < self._room:
+            name = show.plain(layer.digest).removeprefix("sha256:")[: show.SHORT_ID - 2]
+            self._layers[layer.digest] = self.drawing.add_task(
+                name, completed=done, total=layer.total or None, amount=amount, note=note
+            )
 
 
 def display_for(*, json: bool, terminal: bool) -> tuple[Display, AbstractContextManager[object]]:
@@ -202,17 +250,22 @@ def _current(pull: Shown) -> Progress | None:
     return progress if progress and progress.stage is pull.state else None
 
 
-def _pace(progress: Progress) -> str:
-    if progress.rate <= 0 or progress.done >= progress.total:
+def _amount(done: int, total: int) -> str:
+    return f"{show.size(done)}/{show.size(total)}" if total else ""
+
+
+def _layers(progress: Progress) -> str:
+    """How many of them are over."""
+    if not progress.layers:
         return ""
-    left = (progress.total - progress.done) / progress.rate
-    return f"{show.size(progress.rate)}/s, {show.duration(left)} left"
+    over = sum(layer.cached or 0 < layer.total <= layer.done for layer in progress.layers)
+    return f"{over} of {show.count(len(progress.layers), 'layer')}"
 
 
-def _shown(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+def _shown(layers: tuple[Layer, ...], room: int) -> tuple[Layer, ...]:
     """The layers that have work in them, if there are too many for a screen."""
-    if len(layers) <= MAX_BARS:
+    if len(layers) <= room:
         return layers
-    largest = sorted(layers, key=lambda layer: layer.total, reverse=True)[:MAX_BARS]
+    largest = sorted(layers, key=lambda layer: layer.total, reverse=True)[:room]
     chosen = {layer.digest for layer in largest}
     return tuple(layer for layer in layers if layer.digest in chosen)

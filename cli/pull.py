@@ -8,6 +8,7 @@ from cli.answers import Image, Pull, read_pull
 from cli.errors import EXIT_FAILED, EXIT_INTERRUPTED
 from cli.follow import follow
 from cli.gateway import Gateway, PullWish
+from cli.output import complain
 from cli.progress import display_for
 from shared.states import State
 
@@ -24,13 +25,13 @@ def pull(gateway: Gateway, wish: PullWish, *, wait: bool, json: bool) -> int:
         return _left_running(accepted, json=json)
     latest = accepted
     display, drawing = display_for(json=json, terminal=sys.stdout.isatty())
-    again = show.pull_command(wish.reference, wish.system)
+    again = show.pull_command(wish.reference, wish.system, gateway.option)
     try:
         with drawing:
             for latest in follow(gateway, accepted, again, display.away):
                 display.update(latest)
     except KeyboardInterrupt:
-        print(f"\nThe pull goes on without us. Rejoin it with: {again}", file=sys.stderr)
+        complain(f"\nThe pull goes on without us. Rejoin it with: {again}")
         return EXIT_INTERRUPTED
     return _ended(latest, "", began, json=json)
 
@@ -50,6 +51,8 @@ def _ended(last: Pull, remark: str, began: float, *, json: bool) -> int:
         return 0 if last.state is State.READY else EXIT_FAILED
     if last.state is State.READY and last.image is not None:
         print(_ready(last.image, remark, time.monotonic() - began))
+        if last.warning:
+            complain(f"dray: {show.plain(last.warning)}")
         return 0
     tries = f" after {last.tries} tries" if last.tries > 1 else ""
     reason = show.plain(last.failure or "the gateway gave no reason")
@@ -61,7 +64,7 @@ def _ended(last: Pull, remark: str, began: float, *, json: bool) -> int:
 
 
 def _ready(image: Image, remark: str, seconds: float) -> str:
-    remark = f"{remark}, " if remark else ""
+    remark = "".join(f"{word}, " for word in (remark, "private" if image.private else "") if word)
     return (
         f"READY  {show.plain(image.reference)}  {remark}id {image.id[: show.SHORT_ID]}, "
         f"{show.size(image.size)}, {show.duration(seconds)}"

@@ -1,14 +1,17 @@
-"""How the commands print: bytes, times, tables, JSON. rich is loaded only for a terminal."""
+"""How the commands print: bytes, times, JSON, and what others have written."""
 
 import json
+import re
 import shlex
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 
-from cli.http import Json
+if TYPE_CHECKING:
+    from cli.http import Json
 
 SHORT_ID = 12
+_UNUSUAL: Final = re.compile(r"[^ -~\n]")
 
 
 def size(count: float) -> str:
@@ -42,50 +45,36 @@ def age(since: datetime) -> str:
 
 def plain(text: object) -> str:
     """Text of others without anything that could steer a terminal."""
+    said = str(text)
+    if said.isprintable():
+        return said
     return "".join(
         char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
-        for char in str(text)
+        for char in said
     )
 
 
-def pull_command(reference: str, system: str | None) -> str:
+def pull_command(reference: str, system: str | None, url: str | None = None) -> str:
     """What to type to pull an image."""
+    where = ("--url", url) if url else ()
     named = ("--system", system) if system else ()
-    return shlex.join(["dray", "pull", *named, reference])
+    return shlex.join(["dray", "pull", *where, *named, reference])
 
 
-def document(value: Json) -> None:
-    """One JSON document on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+def document(value: "Json") -> None:
+    """One JSON document on stdout; what could steer a terminal is escaped, as JSON may."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    print(_UNUSUAL.sub(lambda found: _escaped(found[0]), text))
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
-    """A table for a terminal; aligned columns, one line per row, for a pipe."""
-    if not rows:
-        print(empty)
-        return
-    cells = [[plain(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _drawn(headings, cells)
-        return
-    lines = [list(headings), *cells]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(headings))]
-    for line in lines:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        )
+def _escaped(char: str) -> str:
+    return char if char.isprintable() else json.dumps(char)[1:-1]
 
 
-def _drawn(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    # As wide as for a pipe: what fits 80 columns there fits them here.
-    drawn = Table(
-        *headings, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    for row in rows:
-        drawn.add_row(*(Text(cell, overflow="fold") for cell in row))
-    Console(highlight=False).print(drawn)
+def facts(lines: Mapping[str, str]) -> None:
+    """Names and values; a value may have several lines."""
+    for name, value in lines.items():
+        first, *more = plain(value).split("\n")
+        print(f"{name:<11} {first}".rstrip())
+        for line in more:
+            print(f"{'':<11} {line}")

@@ -14,8 +14,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from cli.addresses import local_socket, served
 from cli.agent import Agent
-from cli.defaults import LOCAL_GATEWAY, own_data_dir
+from cli.defaults import LOOPBACK_GATEWAY, own_data_dir
 from cli.errors import CliError, UnreachableError, UsageError
 from shared.bus.connect import connect_bus
 from shared.config import Settings, load_settings
@@ -24,8 +25,8 @@ from shared.logging import configure_logging
 from shared.service import Service, run_services
 from shared.settings.types import Listen
 
-NEEDED = ("aiosqlite", "isal", "zstandard")
-"""What a node's small installation lacks: the embedded catalog's driver and the codecs."""
+NEEDED = ("aiosqlite", "cryptography", "isal", "zstandard")
+"""What a node's small installation lacks: the gateway's packages and the codecs."""
 
 LOOK_SECONDS = 1.0
 
@@ -101,7 +102,7 @@ def _build(settings: Settings) -> Sequence[Service]:
 def _tell(settings: Settings) -> None:
     url = _url(settings.gateway.listen)
     lines = [f"Dray is up: {url} (dashboard and API), data in {settings.data_dir}"]
-    if exports := _exports(url, settings.agent_dir / "agent.sock"):
+    if exports := _exports(url, settings):
         lines += ["In another terminal, first:", *(f"  export {export}" for export in exports)]
     print("\n".join(lines), flush=True)
 
@@ -113,14 +114,20 @@ def _url(listen: str) -> str:
     return f"http://{host}:{port}"
 
 
-def _exports(url: str, socket: Path) -> list[str]:
+def _exports(url: str, settings: Settings) -> list[str]:
     """What the other commands need to know, as far as they would not find it by themselves."""
-    exports = [] if url == LOCAL_GATEWAY else [f"DRAY_URL={shlex.quote(url)}"]
+    ours, found = settings.gateway_socket, local_socket()
+    if found == ours or (found is None and url == LOOPBACK_GATEWAY):
+        exports = []
+    else:
+        # Through the socket we know who asks.
+        exports = [f"DRAY_URL={shlex.quote(f'unix://{ours}' if served(ours) else url)}"]
+    socket = settings.agent_dir / "agent.sock"
     try:
-        found = Agent(None).socket(LOOK_SECONDS) == socket
+        there = Agent(None).socket(LOOK_SECONDS) == socket
     except UnreachableError:
-        found = False
-    return exports if found else [*exports, f"DRAY_SOCKET={shlex.quote(str(socket))}"]
+        there = False
+    return exports if there else [*exports, f"DRAY_SOCKET={shlex.quote(str(socket))}"]
 
 
 def _warn_if_open(listen: str) -> None:
@@ -131,9 +138,9 @@ def _warn_if_open(listen: str) -> None:
         loopback = host == "localhost"
     if not loopback:
         print(
-            f"dray: warning: {listen} can be reached from other machines, and this version has "
-            "no authentication yet: whoever reaches it may pull and release images. "
-            "Listen on 127.0.0.1 unless a firewall stands before it.",
+            f"dray: warning: {listen} can be reached from other machines, and without encryption: "
+            "let a proxy with TLS stand before it. What those may do who do not say who they are "
+            "is the setting gateway.anonymous.",
             file=sys.stderr,
         )
 

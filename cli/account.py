@@ -1,0 +1,59 @@
+"""`dray whoami` and `dray token`."""
+
+import re
+from typing import Final
+
+from cli import show
+from cli.answers import read_time, reading
+from cli.errors import UsageError
+from cli.gateway import Gateway
+from cli.http import Json
+from cli.output import complain
+
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION: Final = re.compile(r"(\d{1,7})([smhd]?)")
+
+
+def whoami(gateway: Gateway, *, json: bool) -> int:
+    raw = gateway.call("GET", "/whoami").body
+    if json:
+        show.document(raw)
+        return 0
+    with reading("who you are"):
+        uid, gids = raw["uid"], raw["gids"]
+        lines = {
+            "name": str(raw["name"]),
+            "uid": "none" if uid is None else str(uid),
+            "groups": " ".join(str(gid) for gid in gids) or "none",
+            "may": ", ".join(raw["scopes"]) or "nothing",
+            "known by": str(raw["via"]),
+        }
+    for name, value in lines.items():
+        print(f"{name:<9} {show.plain(value)}")
+    return 0
+
+
+def token(
+    gateway: Gateway, scopes: list[str], service: str | None, expires: str, *, json: bool
+) -> int:
+    body: Json = {"scopes": scopes, "seconds": seconds_of(expires)}
+    if service is not None:
+        body["service"] = service
+    raw = gateway.call("POST", "/tokens", body=body).body
+    with reading("a token"):
+        made, ends = str(raw["token"]), read_time(raw["expires_at"])
+        about = f"For {raw['name']}: {', '.join(raw['scopes'])}; until {ends:%Y-%m-%d %H:%M:%S %Z}"
+    if json:
+        show.document(raw)
+    else:
+        # Alone on stdout, for $(…) and files; what people want to know stands beside it.
+        print(show.plain(made))
+        complain(show.plain(about))
+    return 0
+
+
+def seconds_of(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None or int(match[1]) == 0:
+        raise UsageError(f"--expires: {text!r} is no duration: write 90s, 30m, 12h or 1d")
+    return int(match[1]) * _UNITS[match[2] or "s"]

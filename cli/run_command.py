@@ -1,0 +1,93 @@
+"""What `dray run` understands."""
+
+from typing import Annotated
+
+import typer
+
+from cli.defaults import LOCAL_GATEWAY
+from cli.errors import EXIT_NOT_RUN
+from cli.options import Socket, Url
+from cli.output import told
+from shared.errors import DrayError
+
+commands = typer.Typer(rich_markup_mode=None)
+
+
+@commands.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog="Exit codes: those of the command; 125 when Dray could not start it, 126 when it "
+    "cannot be executed, 127 when the image does not have it; 2 for a wrong option.",
+)
+def run(
+    reference: Annotated[
+        str, typer.Argument(metavar="REF", help="An image that is READY.", show_default=False)
+    ],
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CMD...", help="What to run; else what the image says."),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--env", "-e", metavar="NAME[=VALUE]", help="Set, or take over from here, a variable."
+        ),
+    ] = None,
+    workdir: Annotated[
+        str | None,
+        typer.Option("--workdir", "-w", metavar="DIR", help="Where to run it, in the image."),
+    ] = None,
+    entrypoint: Annotated[
+        str | None,
+        typer.Option(metavar="PROGRAM", help="Instead of the image's own; '' for none."),
+    ] = None,
+    url: Url = LOCAL_GATEWAY,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            "--system", "-s", metavar="SYSTEM", help="The cluster. Default: that of this node."
+        ),
+    ] = None,
+    socket: Socket = None,
+    wait: Annotated[
+        float,
+        typer.Option(min=1, max=3600, metavar="SECONDS", help="How long to wait for the mount."),
+    ] = 60.0,
+) -> None:
+    """Run a command inside an image, on this node, as yourself.
+
+    The agent of this node mounts the image read-only, without setuid programs and device nodes,
+    until the command has ended. The host's /proc, /sys and /dev, your home and the working
+    directory come along where the image has a place for them; /tmp is empty, and its own.
+
+    Of your environment HOME, USER, LOGNAME, TERM, LANG, LC_ALL and TZ come along; the image's
+    variables replace them, and those of -e replace both.
+
+    Options stand before the image; all that follows it, but for a first --, is the command.
+
+    \b
+    dray run alpine:3 cat /etc/os-release
+    dray run -e OMP_NUM_THREADS=8 -w /scratch group/solver:2.1 -- solve --input case.h5
+    """
+    from cli.enter import EnterError  # noqa: PLC0415
+    from cli.run import Wish, run_in_image  # noqa: PLC0415
+
+    wish = Wish(
+        reference=reference,
+        system=system,
+        command=_without_separator(command or []),
+        options=tuple(env or ()),
+        workdir=workdir,
+        entrypoint=entrypoint,
+    )
+    try:
+        run_in_image(url, socket, wish, wait)
+    except EnterError as exc:
+        code = told(exc, exc.exit_code)
+    except DrayError as exc:
+        code = told(exc, EXIT_NOT_RUN)
+    raise typer.Exit(code)
+
+
+def _without_separator(command: list[str]) -> tuple[str, ...]:
+    """Many write `--` between the image and the command, as other tools have it."""
+    return tuple(command[1:] if command[:1] == ["--"] else command)
