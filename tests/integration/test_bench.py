@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,29 @@ def test_living_processes_are_measured_with_their_threads_and_children() -> None
         child.communicate()
 
 
+FORKS = f"""
+import os, sys
+if not os.fork():
+{textwrap.indent(BUSY, "    ")}
+    os._exit(0)
+os.wait()
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_living_process_forked_and_buried_counts() -> None:
+    """As the packers of a converter's nursery."""
+    program = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {FORKS!r}])\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as owner:
+        assert owner.stdout is not None
+        owner.stdout.readline()
+        assert 0.2 <= usage_of(tree_of([owner.pid])).cpu < 20
+        owner.communicate()
+
+
 def test_medians_ratios_and_promises_are_reported(tmp_path: Path) -> None:
     def measured(wall: float) -> dict[str, Any]:
         zeros = dict.fromkeys(("memory", "disk_peak", "disk_kept", "written", "output"), 0)
@@ -182,3 +206,10 @@ def test_a_million_files_on_a_small_scale(tmp_path: Path) -> None:
     text = bench("bench.million", "--files", "2000", "--work", str(tmp_path / "million"))
     assert "2,000 files of" in text
     assert not (tmp_path / "million").exists()
+
+
+def test_the_gateway_is_compared_with_a_bare_handler() -> None:
+    options = ["--images", "50", "--usage", "100", "--rounds", "1", "--seconds", "0.3"]
+    text = bench("bench.gateway", *options, "--settle", "0")
+    for said in ("of the bare handler's rate", "list, page of 1000", "queue, 200 pulls", "timers"):
+        assert said in text

@@ -41,9 +41,14 @@ class Up:
     site: Site
     reference: str
 
+    @property
+    def env(self) -> dict[str, str]:
+        """Through the socket, which tells who asks."""
+        return self.site.env | {"DRAY_URL": f"unix://{self.site.data}/gateway.sock"}
+
     async def dray(self, *arguments: str, **env: str) -> Ran:
         process = await asyncio.create_subprocess_exec(
-            DRAY, *arguments, env=self.site.env | env, stdout=-1, stderr=-1, stdin=-3
+            DRAY, *arguments, env=self.env | env, stdout=-1, stderr=-1, stdin=-3
         )
         async with asyncio.timeout(60):
             out, err = await process.communicate()
@@ -179,7 +184,7 @@ async def test_a_signal_ends_the_command_and_gives_the_mount_back(
 ) -> None:
     process = await asyncio.create_subprocess_exec(
         DRAY, "run", up.reference, "sh", "-c", "echo begun; exec sleep 60",
-        env=up.site.env, stdout=-1, start_new_session=True,
+        env=up.env, stdout=-1, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
     async with asyncio.timeout(30):

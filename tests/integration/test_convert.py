@@ -1,21 +1,19 @@
-"""`dray convert` as a process: a real registry, archives, users, signals, and being killed."""
+"""`dray convert` as a process: a real registry, archives, users, and what is wrong with them."""
 
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from shared.image.recipe import PackOptions
 from tests.support.archives import archive_of, docker_members, layout_members, write_tree
+from tests.support.dray_convert import Dray, dray_convert, left_beside, partials
 from tests.support.images import Pusher, build_image, layer_from_tar
 from tests.support.overlay_model import expected_rows
 from tests.support.packing import directory, hard_link, member, symlink, tar_of
@@ -56,9 +54,6 @@ TARS = (LOWER, UPPER, LOWER)
 IMAGE = build_image([layer_from_tar(LOWER), layer_from_tar(UPPER, "zstd"), layer_from_tar(LOWER)])
 FOR_DOCKER = build_image([layer_from_tar(tar, "none") for tar in TARS], kind="docker")
 
-Done = subprocess.CompletedProcess[str]
-Dray = Callable[..., Done]
-
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianRegistry]:
@@ -74,31 +69,7 @@ def reference(registry: DebianRegistry) -> str:
 
 @pytest.fixture
 def dray(tmp_path: Path) -> Dray:
-    """Run `dray convert` with a cache of this test's own; `first` is Python that goes before."""
-
-    def run(*arguments: object, first: str = "", **options: Any) -> Done:
-        program = f"{first}\nfrom cli.main import main\nmain()"
-        python = options.pop("python", sys.executable)
-        environment: Mapping[str, str] = options.pop("env", os.environ)
-        return subprocess.run(
-            [python, "-c", program, "convert", *map(str, arguments)],
-            env={**environment, "XDG_CACHE_HOME": str(tmp_path / "cache")},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            **options,
-        )
-
-    return run
-
-
-def left_beside(out: Path) -> list[str]:
-    return sorted(path.name for path in out.parent.glob(".*"))
-
-
-def partials(tmp_path: Path) -> list[Path]:
-    return [*tmp_path.rglob("*.partial"), *tmp_path.rglob("*.lock")]
+    return dray_convert(tmp_path)
 
 
 def test_all_of_an_image_comes_through(reference: str, dray: Dray, tmp_path: Path) -> None:
@@ -263,69 +234,6 @@ def test_codecs_that_are_missing_are_named(dray: Dray, tmp_path: Path) -> None:
     done = dray("x", tmp_path / "out.sqfs", first=absent)
     assert done.returncode == 1
     assert "pip install 'dray[codecs]'" in done.stderr
-
-
-STEPS = (
-    "services.converter.layers.pack_layer",
-    "services.converter.conversion.plan_image",
-    "cli.convert.materialise",
-)
-"""What packs, plans and weaves; all of them look at `cancelled`."""
-
-
-def at_step(step: str, then: str) -> str:
-    """Code that comes upon us when this step has done its work, or before it begins."""
-    module, _, name = step.rpartition(".")
-    return f"""
-import os, {module} as module
-real = module.{name}
-def then(*args, **kwargs):
-{then}
-module.{name} = then
-"""
-
-
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_who_is_interrupted_leaves_nothing_behind(
-    number: signal.Signals, step: str, reference: str, dray: Dray, tmp_path: Path
-) -> None:
-    out = tmp_path / "out.sqfs"
-    out.write_bytes(b"older")
-    interrupted = at_step(
-        step,
-        f"    os.kill(os.getpid(), {int(number)})\n"
-        "    assert kwargs['cancelled'].wait(20)\n"
-        "    return real(*args, **kwargs)",
-    )
-    done = dray(reference, out, first=interrupted)
-    assert done.returncode == 128 + number
-    assert done.stderr.startswith("dray: interrupted")
-    assert out.read_bytes() == b"older"
-    assert partials(tmp_path) == []
-    assert dray(reference, out, "-q").returncode == 0
-
-
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_after_being_killed_the_same_command_makes_the_same_bytes(
-    when: str, step: str, reference: str, dray: Dray, tmp_path: Path
-) -> None:
-    expected = tmp_path / "expected.sqfs"
-    assert dray(reference, expected, "--cache", tmp_path / "other").returncode == 0
-    out = tmp_path / "out.sqfs"
-    work = "" if when == "before" else "    real(*args, **kwargs)\n"
-    killed = at_step(step, f"{work}    os.kill(os.getpid(), {int(signal.SIGKILL)})")
-    assert dray(reference, out, first=killed).returncode == -signal.SIGKILL
-    assert not out.exists()
-    if "materialise" in step:
-        assert len(left_beside(out)) == 1
-    # What others are writing beside us stays.
-    stranger = tmp_path / ".other.sqfs.0123456789ab.partial"
-    stranger.touch()
-    assert dray(reference, out).returncode == 0
-    assert out.read_bytes() == expected.read_bytes()
-    assert partials(tmp_path) == [stranger]
 
 
 def test_a_damaged_cache_mends_itself(reference: str, dray: Dray, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ async def test_a_hung_file_system_fails_the_placement_within_its_time(
 ) -> None:
     released = threading.Event()
 
-    def hang(*_: object) -> str:
+    def hang(*_: object, **__: object) -> str:
         released.wait(60)
         return "never"
 

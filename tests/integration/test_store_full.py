@@ -1,22 +1,26 @@
 """A full file system under the pack store: said in numbers, nothing left, and usable again."""
 
+import hashlib
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
 
+from services.converter.layers import LayerOrder, LayerPacker
+from services.converter.packers.packers import Packers
+from services.converter.packing import Limits
+from services.converter.sources.interface import SourceLayer
 from shared.deadline import Deadline
 from shared.image.recipe import PackOptions
+from shared.progress import Part
 from shared.store.space import StoreFullError
 from shared.store.store import PackStore
 from tests.support.noise import noise
-from tests.support.packing import pack, tar_of
+from tests.support.packing import tar_of
 from tests.support.store import put_pack, remember
-
-KEY = "ab" * 32
 
 
 @pytest.fixture
@@ -35,13 +39,21 @@ def partials(store: PackStore) -> list[Path]:
 
 
 async def build(store: PackStore) -> None:
-    async with store.building(KEY, Deadline.after(20)) as path:
-        assert path is not None
-        pack(tar_of(("data", noise(4 << 20))), path, options=PackOptions())
+    tar = tar_of(("data", noise(4 << 20)))
+    digest = f"sha256:{hashlib.sha256(tar).hexdigest()}"
+
+    async def blob(_: Deadline) -> AsyncGenerator[bytes, None]:
+        yield tar
+
+    layer = SourceLayer(diff_id=digest, blob=None, size=len(tar), open=blob)
+    order = LayerOrder(layer, PackOptions(), Part(total=len(tar)), Deadline.after(20))
+    async with Packers(1) as packers:
+        await LayerPacker(store, packers, Limits()).pack(order)
 
 
 @pytest.mark.root
 async def test_a_pack_that_does_not_fit_says_how_much_would(store: PackStore) -> None:
+    """Told by the process that packs, said by the one that knows the store."""
     with pytest.raises(StoreFullError) as caught:
         await build(store)
     assert caught.value.retryable

@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,13 +29,16 @@ class DebianRegistry(ServerProcess):
         directory: Path,
         *,
         login: tuple[str, str] | None = None,
+        others: Mapping[str, str] | None = None,
         tls: tuple[Path, Path] | None = None,
     ) -> None:
-        """`login` is the one user and password that it lets in; `tls` is certificate and key."""
+        """`login` is a user and password that it lets in, `others` are more of them; without one
+        it lets everybody in. `tls` is certificate and key."""
         if not BINARY.exists():
             pytest.skip("needs a real registry: install Debian's package docker-registry")
         self.directory = directory
         self.login = login
+        self.logins = {**dict([login] if login else []), **(others or {})}
         self.tls = tls
         self.port = free_port()
 
@@ -106,9 +110,10 @@ class DebianRegistry(ServerProcess):
             },
             "http": server,
         }
-        if self.login:
+        if self.logins:
             users = self.directory / "htpasswd"
-            users.write_text(f"{self.login[0]}:{bcrypt(self.login[1])}\n")
+            lines = [f"{name}:{bcrypt(password)}\n" for name, password in self.logins.items()]
+            users.write_text("".join(lines))
             config["auth"] = {"htpasswd": {"realm": "tests", "path": str(users)}}
         return config
 

@@ -24,6 +24,7 @@ class Reply:
     status: int = 200
     content_type: str = JSON
     cut: bool = False
+    retry_after: int | None = None
 
 
 @dataclass(slots=True)
@@ -32,6 +33,8 @@ class Script:
 
     replies: dict[str, list[Reply | Callable[[], Reply]]] = field(default_factory=dict)
     asked: list[tuple[str, Any]] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
+    """As whom, request by request."""
 
     def on(self, request: str, *replies: Reply | Callable[[], Reply]) -> None:
         """`request` is "METHOD /path?query"."""
@@ -69,6 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = self.rfile.read(length)
         request = f"{self.command} {self.path}"
         self.script.asked.append((request, json.loads(content) if content else None))
+        self.script.authorizations.append(self.headers.get("Authorization"))
         reply = self.script.take(request)
         self.send_response(reply.status)
         self.send_header("Content-Type", reply.content_type)
@@ -81,10 +85,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"" if reply.cut else b"0\r\n\r\n")
             return
         self.send_header("Content-Length", str(len(reply.body)))
+        if reply.retry_after is not None:
+            self.send_header("Retry-After", str(reply.retry_after))
         self.end_headers()
         self.wfile.write(reply.body)
 
-    do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - the names that http.server calls
+    do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815 - the names that http.server calls
 
     def address_string(self) -> str:
         return "test"  # a Unix socket's client has no address

@@ -43,18 +43,21 @@ class Site:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._config = directory / f"{name}.json"  # JSON is YAML, too
         self._http: aiohttp.ClientSession | None = None
+        self._local: aiohttp.ClientSession | None = None
         directory.mkdir(parents=True, exist_ok=True)
         content = _merged(
             {
                 "data_dir": str(directory / "data"),
                 "systems": {"cluster": {"image_dir": str(self.images)}},
                 # Short clocks: a test must see leases run out.
-                "pull": {"lease": 2.0, "sweep_interval": 0.2, "max_tries": 10},
+                "pull": {"lease": 2.0, "sweep_interval": 0.2, "max_tries": 10, "fresh_for": 0},
                 "log": {"format": "json"},
                 **{name: {"listen": f"127.0.0.1:{port}"} for name, port in self._ports.items()},
             },
             settings or {},
         )
+        # Replicas over the same files share data_dir, but not the socket.
+        content["gateway"].setdefault("socket", str(self.socket))
         content["agent"] |= {"system": "cluster", "node": "node1", "heartbeat": 1.0}
         self._config.write_text(json.dumps(content))
 
@@ -63,16 +66,26 @@ class Site:
         """The gateway's address."""
         return f"http://127.0.0.1:{self._ports['gateway']}"
 
+    @property
+    def socket(self) -> Path:
+        """The gateway's own: whoever runs the tests runs the gateway, and may do everything."""
+        return self.directory / f"{self.name}.sock"
+
     async def __aenter__(self) -> Self:
-        self._http = aiohttp.ClientSession(
-            self.url,
-            timeout=aiohttp.ClientTimeout(total=30),
+        timeout = aiohttp.ClientTimeout(total=30)
+        self._http = aiohttp.ClientSession(timeout=timeout)
+        self._local = aiohttp.ClientSession(
+            "http://localhost",
+            connector=aiohttp.UnixConnector(path=str(self.socket)),
+            timeout=timeout,
         )
         return self
 
     async def __aexit__(self, *_error: object) -> None:
         assert self._http is not None
+        assert self._local is not None
         await self._http.close()
+        await self._local.close()
         for process in self._processes.values():
             process.send_signal(signal.SIGCONT)
             process.send_signal(signal.SIGTERM)
@@ -102,6 +115,9 @@ class Site:
         self._processes[name].kill()
         self._end(name)
 
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
+
     def freeze(self, name: str) -> None:
         freeze(self._processes[name])
 
@@ -119,14 +135,14 @@ class Site:
         return (self.directory / f"{self.name}-{name}.log").read_text(errors="replace")
 
     async def ask(self, method: str, path: str, body: object = None) -> Answer:
-        assert self._http is not None
-        async with self._http.request(method, path, json=body) as response:
+        assert self._local is not None
+        async with self._local.request(method, path, json=body) as response:
             text = await response.text()
             return response.status, json.loads(text) if text else {}
 
     def stream(self, path: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        assert self._http is not None
-        return self._http.get(path)
+        assert self._local is not None
+        return self._local.get(path)
 
     async def pull(self, reference: str) -> dict[str, Any]:
         status, view = await self.ask("POST", "/api/v1/pulls", {"reference": reference})

@@ -46,6 +46,9 @@ def place_image(tree: Path, image_dir: Path, *, name: str, codec: str = "gzip") 
         capture_output=True,
     )
     path.chmod(0o644)
+    sidecar = path.with_suffix(".json")
+    sidecar.write_text("{}")  # for everybody
+    sidecar.chmod(0o644)
     # Nothing but its owner's word, where there is no recipe.
     content_digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return PlacedImage(path, image_id, content_digest, path.stat().st_size)

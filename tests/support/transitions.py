@@ -23,7 +23,7 @@ E = TypeVar("E", bound=PullEvent)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TARGET = PullTarget("cluster", "docker", "docker.io/library/debian:12")
 ASK = Request(TARGET, "ada")
-RULES = PullSettings(lease=60, queue_timeout=600, max_tries=3)
+RULES = PullSettings(lease=60, queue_timeout=600, max_tries=3, fresh_for=0)
 MACHINE = Transitions(RULES, {"cluster": SystemSettings(image_dir=Path("/images"))})
 
 

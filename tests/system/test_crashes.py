@@ -4,6 +4,8 @@ Every step is held where the test wants it: the download by a gate before the re
 states by freezing the process that would go on.
 """
 
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tests.support.conditions import eventually
 from tests.support.gate import Gate
 from tests.support.images import BuiltImage, Entry, File, Pusher, build_image, layer_of
 from tests.support.noise import noise
+from tests.support.packers import alive, children_of
 from tests.support.registry import DebianRegistry
 from tests.support.site import SERVICES, Site
 
@@ -93,3 +96,26 @@ async def test_a_killed_dray_up_costs_no_pull(
         gate.open()
         await site.up()
         await check_the_end(site, pull, image)
+
+
+@pytest.mark.parametrize("state", ["PULLING"])
+@pytest.mark.parametrize("victims", ["packers", "nursery"])
+async def test_killed_processes_that_pack_cost_no_pull(
+    state: str, victims: str, tmp_path: Path, gate: Gate, image: BuiltImage
+) -> None:
+    """As the kernel kills them where memory runs out: the service goes on, and tries again."""
+    async with Site(tmp_path / "site") as site:
+        await site.up()
+        gate.hold_after(MEGABYTE)
+        pull = (await site.pull(f"{gate.host}/team/app:1"))["id"]
+        await site.reached(pull, state)
+        (nursery,) = await eventually(lambda: children_of(site.pid("up")), within=10)
+        packers = await eventually(lambda: children_of(nursery), within=10)
+        for victim in packers if victims == "packers" else {nursery}:
+            os.kill(victim, signal.SIGKILL)
+        gate.open()
+        await check_the_end(site, pull, image)
+        if victims == "packers":  # which outlive a nursery
+            assert (await site.pull_view(pull))["tries"] == 2
+        assert await site.stop("up") == 0
+    await eventually(lambda: not any(map(alive, {nursery, *packers})), within=10)

@@ -54,7 +54,7 @@ async def staged(site: Site, job: str) -> dict[str, Any]:
 
     async def decided() -> bool:
         nonlocal view
-        view = (await site.ask("GET", f"/api/v1/jobs/{job}"))[1]
+        view = (await site.ask("GET", f"/api/v1/jobs/{job}?nodes=all"))[1]
         return bool(view["counts"]["PENDING"] == 0)
 
     await eventually(decided, within=30)

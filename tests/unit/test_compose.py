@@ -222,7 +222,7 @@ def test_every_volume_and_mounted_file_exists() -> None:
             assert (ROOT / volume.source).is_file(), volume.source
             assert volume.read_only
     named = {volume.source for volume in used if not volume.is_path}
-    assert named == set(COMPOSE["volumes"]) == {"mongo", "rabbit", "store", "images"}
+    assert named == set(COMPOSE["volumes"]) == {"gateway", "mongo", "rabbit", "store", "images"}
 
 
 def test_services_meet_in_the_volumes_of_the_settings(
@@ -230,6 +230,7 @@ def test_services_meet_in_the_volumes_of_the_settings(
 ) -> None:
     settings = settings_of("converter")
     store, images = str(settings.store), str(settings.systems["local"].image_dir)
+    data = str(settings_of("gateway-1").data_dir)
     writes = {
         (name, volume.source, volume.target, not volume.read_only)
         for name, spec in OURS.items()
@@ -237,6 +238,9 @@ def test_services_meet_in_the_volumes_of_the_settings(
         if not volume.is_path
     }
     assert writes == {
+        # Both gateways: the secret in it is one for both.
+        ("gateway-1", "gateway", data, True),
+        ("gateway-2", "gateway", data, True),
         ("converter", "store", store, True),
         ("distributor", "store", store, False),
         ("distributor", "images", images, True),
@@ -244,7 +248,7 @@ def test_services_meet_in_the_volumes_of_the_settings(
     }
     # A new volume belongs to whom the image's directory belongs to.
     made = shell_words(" ".join(STAGES["base"].all("RUN")))
-    assert {"--owner=dray", store, images} <= set(made)
+    assert {"--owner=dray", store, images, data} <= set(made)
 
 
 def test_only_the_agent_is_privileged() -> None:

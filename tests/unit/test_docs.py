@@ -27,6 +27,7 @@ OF_THE_SITE: Final = {"systems": "NAME", "registries": "HOST"}
 DEFAULTS_IN_WORDS: Final = {
     "store_dir": "`DATA_DIR/store`",
     "agent.run_dir": "`DATA_DIR/agent`",
+    "gateway.socket": "`DATA_DIR/gateway.sock`",
     "agent.node": "this host's",
     "systems.NAME.platform": "this machine's",
 }
@@ -125,6 +126,7 @@ def test_defaults_in_words_are_what_happens() -> None:
     settings = Settings.model_validate({"data_dir": "DATA_DIR", "agent": {}})
     assert DEFAULTS_IN_WORDS["store_dir"] == f"`{settings.store}`"
     assert DEFAULTS_IN_WORDS["agent.run_dir"] == f"`{settings.agent_dir}`"
+    assert DEFAULTS_IN_WORDS["gateway.socket"] == f"`{settings.gateway_socket}`"
     assert settings.catalog_url == "sqlite:///DATA_DIR/catalog.db"
     assert settings.systems["local"].image_dir == Path("DATA_DIR/images")
     for key in ("agent.node", "systems.NAME.platform"):
@@ -138,7 +140,7 @@ def test_every_key_that_the_page_mentions_exists() -> None:
     mentioned = [span for span in SPAN.findall(SETTINGS.read_text()) if dotted.fullmatch(span)]
     assert "bus.url" in mentioned
     unknown = {s for s in mentioned if s.partition(".")[0] in sections} - known
-    assert unknown <= {"catalog.db", "agent.sock"}, "neither settings nor names of files"
+    assert unknown <= {"catalog.db", "agent.sock", "gateway.secret"}, "neither settings nor names of files"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

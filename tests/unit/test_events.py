@@ -87,7 +87,11 @@ EXAMPLES: tuple[Event, ...] = (
     ImagePlaced(**PULL, system="local", image_id="a" * 64, content_digest="b" * 64, size=8192),
     PullFailed(**PULL, code="no_such_image", message="it isn't there: «gone»\n", retryable=True),
     ReadersChanged(
-        correlation_id="acl", system="local", image_id="a" * 64, readers=Readers(uids=(1000,))
+        correlation_id="acl",
+        system="local",
+        image_id="a" * 64,
+        readers=Readers(uids=(1000,)),
+        revision=1,
     ),
     ImageExpireRequested(correlation_id="expiry", system="local", image_id="a" * 64),
     ImageExpired(correlation_id="expiry", system="local", image_id="a" * 64),

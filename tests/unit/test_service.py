@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 import aiohttp
@@ -191,7 +193,8 @@ async def test_readiness_names_each_dependency_and_liveness_asks_none() -> None:
         assert status == 503
         assert '"bus": "not connected; reconnecting"' in body
         assert '"catalog": "ok"' in body
-        assert await fetch(f"{base}/livez") == (200, '{"status": "ok"}')
+        status, body = await fetch(f"{base}/livez")
+        assert (status, json.loads(body)) == (200, {"status": "ok", "version": version("dray")})
 
 
 async def test_metrics_are_served_in_prometheus_words() -> None:

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from cli.completion import places
+from cli.main import app
+from cli.sections import SECTIONS
 from shared.api import DeadLettersView, DeadLetterView, ImagePage, NodesView, NodeView, QueueView
 from shared.states import State
 from tests.support.scripted_gateway import Reply, Script, problem, says, scripted_gateway
@@ -70,7 +73,7 @@ def test_the_queue_shows_bytes_and_reasons(served: Served) -> None:
         failed("no such tag", id="pull-2"),
         again("no route"),
     )
-    script.on("GET /api/v1/queue?system=daint", says(QueueView(items=items)))
+    script.on("GET /api/v1/queue?system=daint&limit=500", says(QueueView(items=items)))
     shown = _dray(url, "queue", "--system", "daint").stdout
     assert "PULLING  1.0 MB of 4.0 MB" in shown
     assert f"{REFERENCE}: no such tag" in shown
@@ -90,7 +93,7 @@ def test_dead_letters_are_shown_and_replayed(served: Served) -> None:
         id="l/1", queue="gateway.events", reason="rejected", deliveries=4, died_at=NOW, body="{}"
     )
     script.on("GET /api/v1/admin/dead-letters", says(DeadLettersView(items=(letter,))))
-    assert "gateway.events  4" in _dray(url, "queue", "dead").stdout
+    assert "gateway.events      4" in _dray(url, "queue", "dead").stdout
     script.on("POST /api/v1/admin/dead-letters/l%2F1/replay", Reply(status=204))
     replayed = _dray("http://127.0.0.1:1", "queue", "--url", url, "dead", "--replay", "l/1")
     assert (replayed.returncode, replayed.stdout) == (0, "Event l/1 is in its queue again.\n")
@@ -108,7 +111,9 @@ def test_nodes_are_shown_with_how_they_mount(served: Served) -> None:
         seen_at=NOW,
     )
     script.on("GET /api/v1/nodes", says(NodesView(items=(node,))))
-    assert "nid1  local   6.1     loop         gzip, zstd  2" in _dray(url, "nodes").stdout
+    row = _dray(url, "nodes", "--no-header").stdout.split()
+    assert row[:7] == ["nid1", "local", "6.1", "loop", "gzip,", "zstd", "2"]
+    assert _dray(url, "nodes", "-q").stdout == "nid1\n"
 
 
 def test_an_answer_of_another_version_is_named(served: Served) -> None:
@@ -133,35 +138,33 @@ def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert _dray("http://127.0.0.1:1", *arguments).returncode == 2
 
 
-@pytest.mark.parametrize(
-    "command", ["pull", "convert", "run", "up", "queue", "lookup", "inspect", "store"]
-)
-def test_help_teaches_with_an_example(command: str) -> None:
-    assert f"\n  dray {command}" in _dray("", command, "--help").stdout
+COMMANDS = [tuple(place.path.split()[1:]) for place in places(app)]
 
 
-COMMANDS = [
-    ("pull",),
-    ("convert",),
-    ("images",),
-    ("lookup",),
-    ("inspect",),
-    ("queue",),
-    ("queue", "dead"),
-    ("nodes",),
-    ("store",),
-    ("store", "status"),
-    ("store", "collect"),
-    ("store", "scrub"),
-]
+ALONE = {("store", "status"), ("store", "collect"), ("store", "scrub"), ("completion",)}
+"""Their group, or no line of its own, has the example."""
 
 
-@pytest.mark.parametrize("command", [(), *COMMANDS, ("run",), ("up",)])
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - ALONE))
+def test_help_teaches_with_an_example(command: tuple[str, ...]) -> None:
+    assert f"\n  {' '.join(('dray', *command))}" in _dray("", *command, "--help").stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_whole_and_names_values_in_capitals(command: tuple[str, ...]) -> None:
     shown = _dray("", *command, "--help").stdout
     assert shown
-    assert "..." not in shown.replace("[ARGS]...", "").replace("CMD...", "")
+    for several in ("[ARGS]...", "CMD...", "REF..."):
+        shown = shown.replace(several, "")
+    assert "..." not in shown
     assert not re.search(r"--?\w+ (<|[a-z]+  )", shown), shown
+
+
+def test_help_lists_every_command_once() -> None:
+    listed = [name for _, names in SECTIONS for name in names]
+    assert sorted(listed) == sorted(command[0] for command in COMMANDS if len(command) == 1)
+    shown = _dray("", "--help").stdout
+    assert all(len(re.findall(rf"(?m)^  {name} ", shown)) == 1 for name in listed)
 
 
 def test_the_version_is_told() -> None:
@@ -171,7 +174,7 @@ def test_the_version_is_told() -> None:
 @pytest.mark.parametrize("command", [("queue",), ("inspect", "alpine:3")])
 def test_a_status_command_loads_nothing_heavy(served: Served, command: tuple[str, ...]) -> None:
     url, script = served
-    script.on("GET /api/v1/queue", says(QueueView(items=(pull_view(State.INIT),))))
+    script.on("GET /api/v1/queue?limit=500", says(QueueView(items=(pull_view(State.INIT),))))
     script.on("GET /api/v1/images/_/docker/alpine%3A3?sharing=true", says(image_detail()))
     shown = _dray(url, *command, then="import sys; print(*sys.modules, file=sys.stderr)")
     loaded = {name.partition(".")[0] for name in shown.stderr.split()}

@@ -104,6 +104,7 @@ def test_a_problem_is_told_in_the_gateway_s_words(served: Served) -> None:
         Reply(b"<html>Not Found</html>", 404, "text/html"),
         Reply(b"", 302, "text/html"),
         Reply(b"[1, 2]"),
+        Reply(b'{"a":' * 100_000),
     ],
 )
 def test_a_stranger_at_the_address_is_recognised(served: Served, reply: Reply) -> None:

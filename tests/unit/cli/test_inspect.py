@@ -52,7 +52,7 @@ def test_many_large_layers_fit_80_columns(
     told = capsys.readouterr().out
     table = told[told.index("#  ") :].partition("\ndata")[0].splitlines()
     assert max(map(len, table)) <= 80
-    assert sum("dddddddddddd  88.8 MB  100.0 %" in line for line in table) == 12
+    assert sum("dddddddddddd  88.8 MB   100.0 %" in line for line in table) == 12
 
 
 def test_programs_get_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> None:

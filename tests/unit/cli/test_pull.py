@@ -126,9 +126,47 @@ def test_following_gives_up_in_the_end_and_says_how_to_rejoin(
     url, script = served
     monkeypatch.setattr(follow, "PATIENCE", 0.05)
     script.on(FOLLOW, problem(503, "catalog_unavailable", "no database"))
+    monkeypatch.setenv("DRAY_URL", url)
     rejoin = "(?s)no database.*: dray pull --system daint alpine:3$"
     with pytest.raises(UnreachableError, match=rejoin):
         _pull(url, system="daint")
+
+
+def test_how_to_rejoin_names_the_gateway_that_was_named(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, script = served
+    monkeypatch.setattr(follow, "PATIENCE", 0.05)
+    monkeypatch.delenv("DRAY_URL", raising=False)
+    script.on(FOLLOW, problem(503, "catalog_unavailable", "no database"))
+    with pytest.raises(UnreachableError, match=f"(?s): dray pull --url {url} alpine:3$"):
+        _pull(url)
+
+
+def test_following_goes_on_at_another_gateway_when_one_ends(served: Served) -> None:
+    url, script = served
+    with scripted_gateway() as (second_url, second):
+        script.on(FOLLOW, streams(pulling(1, 9), cut=True))
+        script.on(LOOK, problem(503, "stopping", "a moment"))
+        second.on(LOOK, says(pulling(5, 9)))
+        second.on(FOLLOW, streams(pull_view(State.READY)))
+        assert _pull(f"{url},{second_url}") == 0
+    assert [request for request, _ in script.asked] == [ASK, FOLLOW, LOOK]
+    assert [request for request, _ in second.asked] == [LOOK, FOLLOW]
+
+
+def test_a_private_image_and_a_warning_are_told(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, script = served
+    view = pull_view(
+        State.READY, image=image_view(private=True), private=True, warning="nobody\x1b reads it"
+    )
+    script.on(ASK, says(view, 200))
+    assert _pull(url) == 0
+    shown = capsys.readouterr()
+    assert "  unchanged, private, id aaaaaaaaaaaa" in shown.out
+    assert shown.err == "dray: nobody\N{REPLACEMENT CHARACTER} reads it\n"
 
 
 def test_a_silent_pull_is_not_given_up_for_the_first_trouble(

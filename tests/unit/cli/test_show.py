@@ -1,5 +1,8 @@
 """How numbers, times and foreign text are printed."""
 
+import io
+import json
+from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -50,11 +53,18 @@ def test_foreign_text_cannot_steer_a_terminal(text: str) -> None:
     assert all(char.isprintable() or char in "\n\t" for char in shown)
 
 
-def test_a_pipe_gets_aligned_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    show.table(("A", "LONG"), [("xyz", "1"), ("x", "2")], "none")
-    assert capsys.readouterr().out == "A    LONG\nxyz  1\nx    2\n"
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
 
 
-def test_an_empty_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    show.table(("A",), [], "Nothing here.")
-    assert capsys.readouterr().out == "Nothing here.\n"
+@given(st.dictionaries(st.text(), json_values, max_size=4))
+def test_json_says_the_same_without_anything_that_steers_a_terminal(
+    value: dict[str, object],
+) -> None:
+    with redirect_stdout(io.StringIO()) as out:
+        show.document(value)
+    assert json.loads(out.getvalue()) == value
+    assert all(char.isprintable() or char == "\n" for char in out.getvalue())

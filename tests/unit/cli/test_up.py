@@ -128,6 +128,7 @@ def test_what_other_commands_do_not_find_is_told(
 ) -> None:
     site = tmp_path / "site.sock"
     monkeypatch.setattr("cli.defaults.SITE_SOCKETS", (site,))
+    monkeypatch.setattr("cli.defaults.SITE_GATEWAY_SOCKETS", (tmp_path / "gateway.sock",))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     usual, elsewhere = tmp_path / "dray", tmp_path / "else where"
     for data in (usual, elsewhere):
@@ -148,6 +149,14 @@ def test_what_other_commands_do_not_find_is_told(
         ]
         with scripted_agent(str(site)):  # another one's agent would be found first
             assert told(None, usual)[1:] == [f"  export DRAY_SOCKET={usual}/agent/agent.sock"]
+        with scripted_agent(str(usual / "gateway.sock")):
+            assert told("0.0.0.0:7700", usual) == []
+            with scripted_agent(str(elsewhere / "gateway.sock")):
+                assert told(None, elsewhere)[1] == (
+                    f"  export DRAY_URL='unix://{elsewhere}/gateway.sock'"
+                )
+            with scripted_agent(str(tmp_path / "gateway.sock")):  # the site's comes first
+                assert told(None, usual)[1:] == [f"  export DRAY_URL=unix://{usual}/gateway.sock"]
 
 
 def test_a_small_installation_is_told_what_to_install(
@@ -173,4 +182,4 @@ def test_an_address_that_others_reach_is_warned_about(
     listen: str, warned: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _warn_if_open(listen)
-    assert ("no authentication" in capsys.readouterr().err) is warned
+    assert ("without encryption" in capsys.readouterr().err) is warned

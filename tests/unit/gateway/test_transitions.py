@@ -1,9 +1,11 @@
 """The state machine: what each event does, and everything that must do nothing."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from services.gateway.expiring import by_digest, dismissed, kept
 from services.gateway.transitions import Request, Transitions
 from shared.events import (
     ImageChanged,
@@ -67,7 +69,7 @@ def test_the_way_to_ready() -> None:
     assert record.state is State.READY
     assert record.current is not None
     assert (record.image_id, record.current.content_digest) == ("a" * 64, "c" * 64)
-    assert (record.due_at, record.recipe, record.progress) == (None, None, None)
+    assert (record.due_at, record.recipe, record.progress) == (record.expires_at, None, None)
 
 
 def test_progress_within_an_attempt_only_moves_forward() -> None:
@@ -310,3 +312,22 @@ def test_a_placement_that_is_not_ours_changes_nothing(wrong: str) -> None:
     else:
         event, record = placed(record), ready()
     assert MACHINE.placed(record, event, NOW) is None
+
+
+def test_what_a_tag_moves_away_from_stays_under_its_digest() -> None:
+    record = ready().but(pinned=True, owner=7, private=True, state=State.TRANSFER)
+    old = by_digest(record)
+    assert old is not None
+    assert (old.reference, old.owner, old.private) == (
+        f"docker.io/library/debian@sha256:{'a' * 64}",
+        7,
+        True,
+    )
+    assert (old.state, old.image_id, old.pinned) == (State.READY, "a" * 64, False)
+    stored = taken(kept(None, old, 90))
+    assert stored.due_at == stored.expires_at == old.last_pull + timedelta(days=90)
+    assert kept(stored, old, 90) is None, "it stands for something, perhaps something newer"
+    again = taken(kept(taken(dismissed(stored.but(version=3), NOW)), old, 90))
+    assert (again.version, again.state, again.leaving) == (3, State.READY, None)
+    assert by_digest(old) is None, "a digest does not move"
+    assert by_digest(requested()) is None

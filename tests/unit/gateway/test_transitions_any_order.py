@@ -124,5 +124,7 @@ def test_any_order_of_events_keeps_the_record_sound(steps: list[tuple[str, int]]
             assert after.failure is None
         if after.state is State.FAILURE:
             assert after.failure is not None
-        assert (after.due_at is None) == (after.state in {State.READY, State.EXPIRED})
+        assert after.due_at is not None, "everything is looked at again some time"
+        if after.state is State.READY:
+            assert after.due_at == after.expires_at
         history.append(after)

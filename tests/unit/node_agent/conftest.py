@@ -58,6 +58,7 @@ class Node:
             content = content[:20] + struct.pack("<H", 4) + content[22:]
         image_id = hashlib.sha256(name.encode()).hexdigest()
         self.file(image_id).write_bytes(content)
+        self.file(image_id).with_suffix(".json").write_text("{}")
         content_digest = hashlib.sha256(content).hexdigest()
         return NodeImage(image_id=image_id, content_digest=content_digest, size=len(content))
 

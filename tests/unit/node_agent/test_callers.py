@@ -17,6 +17,7 @@ from shared.api import MountRequest
 from shared.deadline import Deadline
 from shared.events import JobAllocated, NodeImage
 from tests.support.conditions import eventually
+from tests.support.node_users import ADA
 
 from .conftest import PATIENCE, Node
 
@@ -102,7 +103,7 @@ def test_who_is_in_another_pid_namespace_or_gone_is_refused_with_advice() -> Non
 async def test_a_killed_caller_s_job_gives_its_mount_back(node: Node) -> None:
     image = node.image("a")
     with process() as child:
-        await node.jobs.mount(request(image), 1000, identify(child.pid))
+        await node.jobs.mount(request(image), ADA, identify(child.pid))
         assert node.standing() == {image.image_id}
         child.kill()
         await eventually(lambda: not node.standing(), within=PATIENCE)
@@ -114,7 +115,7 @@ async def test_a_caller_that_dies_while_its_image_is_mounted_leaves_nothing(node
     node.mounter.gate.clear()
     with process() as child:
         mounting = asyncio.create_task(
-            node.jobs.mount(request(node.image("a")), 1000, identify(child.pid))
+            node.jobs.mount(request(node.image("a")), ADA, identify(child.pid))
         )
         await eventually(node.mounter.entered.is_set, within=PATIENCE)
         child.kill()
@@ -128,9 +129,9 @@ async def test_a_caller_that_dies_while_its_image_is_mounted_leaves_nothing(node
 async def test_an_agent_that_stops_releases_what_is_over_and_nothing_else(node: Node) -> None:
     over, going_on = node.image("over"), node.image("going on")
     with process() as child:
-        await node.jobs.mount(request(over), 1000, identify(child.pid))
+        await node.jobs.mount(request(over), ADA, identify(child.pid))
         other = request(going_on).model_copy(update={"job_id": "k"})
-        await node.jobs.mount(other, 1000, identify(os.getpid()))
+        await node.jobs.mount(other, ADA, identify(os.getpid()))
         child.kill()
         child.wait()
         await node.jobs.stop(Deadline.after(PATIENCE))
@@ -142,7 +143,7 @@ async def test_a_restarted_agent_watches_on_and_releases_what_is_over(
 ) -> None:
     image = node.image("a")
     with process() as child:
-        await node.jobs.mount(request(image), 1000, identify(child.pid))
+        await node.jobs.mount(request(image), ADA, identify(child.pid))
         await node.jobs.stop(Deadline.after(PATIENCE))
         second = nodes()
         await second.jobs.adopt()
@@ -155,7 +156,7 @@ async def test_a_restarted_agent_watches_on_and_releases_what_is_over(
     assert third.standing() == set()
 
     with process() as child:
-        await third.jobs.mount(request(image), 1000, identify(child.pid))
+        await third.jobs.mount(request(image), ADA, identify(child.pid))
         await third.jobs.stop(Deadline.after(PATIENCE))
         fourth = nodes()
         await fourth.jobs.adopt()
@@ -167,20 +168,20 @@ async def test_a_restarted_agent_watches_on_and_releases_what_is_over(
 async def test_a_job_that_is_there_already_cannot_be_tied(node: Node) -> None:
     image = node.image("a")
     me = identify(os.getpid())
-    await node.jobs.mount(request(image, tied=False), 1000)
+    await node.jobs.mount(request(image, tied=False), ADA)
     with pytest.raises(JobNotTiedError, match="another id"):
-        await node.jobs.mount(request(image), 1000, me)
+        await node.jobs.mount(request(image), ADA, me)
     await node.jobs.release("j", 1000)
-    await node.jobs.mount(request(image), 1000, me)
-    await node.jobs.mount(request(image), 1000, me)
+    await node.jobs.mount(request(image), ADA, me)
+    await node.jobs.mount(request(image), ADA, me)
     with pytest.raises(JobNotTiedError):
-        await node.jobs.mount(request(image), 1000, Caller(pid=1, started=0))
+        await node.jobs.mount(request(image), ADA, Caller(pid=1, started=0))
 
 
 async def test_a_scheduler_s_job_does_not_end_with_who_took_its_id(node: Node) -> None:
     image = node.image("a")
     with process() as child:
-        await node.jobs.mount(request(image), 1000, identify(child.pid))
+        await node.jobs.mount(request(image), ADA, identify(child.pid))
         (watch,) = [task for task in asyncio.all_tasks() if task.get_name() == "watch-j"]
         event = JobAllocated(
             correlation_id="j", node="n1", job_id="j", system="local", images=(image,)

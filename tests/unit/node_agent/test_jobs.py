@@ -19,6 +19,7 @@ from shared.api import MountRequest
 from shared.errors import DeadlineExceededError, InvalidInputError
 from shared.events import JobAllocated, JobReleased, NodeImage
 from tests.support.conditions import eventually
+from tests.support.node_users import ADA, BOB
 
 from .conftest import PATIENCE, Node
 
@@ -100,7 +101,7 @@ async def test_a_release_while_images_are_staged_leaves_no_mount(node: Node) -> 
 
 async def test_a_rank_that_waits_while_its_job_ends_is_told(node: Node) -> None:
     node.mounter.gate.clear()
-    rank = asyncio.create_task(node.jobs.mount(request(node.image("a")), 1000))
+    rank = asyncio.create_task(node.jobs.mount(request(node.image("a")), ADA))
     await eventually(node.mounter.entered.is_set, within=PATIENCE)
     await node.jobs.release(JOB, 1000)
     node.mounter.gate.set()
@@ -135,11 +136,11 @@ async def test_another_system_s_job_names_the_setting(node: Node) -> None:
 
 async def test_only_its_maker_and_the_site_release_a_job(node: Node) -> None:
     image = node.image("a")
-    await node.jobs.mount(request(image), 1000)
+    await node.jobs.mount(request(image), ADA)
     with pytest.raises(ForbiddenError):
         await node.jobs.release(JOB, 1001)
     with pytest.raises(ForbiddenError):
-        await node.jobs.mount(request(image), 1001)
+        await node.jobs.mount(request(image), BOB)
     assert node.standing() == {image.image_id}
     await node.jobs.release(JOB, 1000)
     assert node.standing() == set()
@@ -147,11 +148,11 @@ async def test_only_its_maker_and_the_site_release_a_job(node: Node) -> None:
 
 async def test_who_takes_the_scheduler_s_job_id_loses_it_to_the_scheduler(node: Node) -> None:
     image = node.image("a")
-    await node.jobs.mount(request(image), 1000)
+    await node.jobs.mount(request(image), ADA)
     await node.jobs.allocated(allocated(image))
     with pytest.raises(ForbiddenError):
         await node.jobs.release(JOB, 1000)
-    await node.jobs.mount(request(image), 1001)  # the job's ranks may run as anybody
+    await node.jobs.mount(request(image), BOB)  # the job's ranks may run as anybody
     await node.jobs.release(JOB, SITE)
     assert node.standing() == set()
 
@@ -160,14 +161,14 @@ async def test_one_user_cannot_hold_jobs_without_end(node: Node) -> None:
     image = node.image("a")
     node.mounter.gate.clear()
     first = [
-        asyncio.create_task(node.jobs.mount(request(image, f"j{n}"), 1000))
+        asyncio.create_task(node.jobs.mount(request(image, f"j{n}"), ADA))
         for n in range(MAX_JOBS_PER_USER)
     ]
     await eventually(node.mounter.entered.is_set, within=PATIENCE)
     with pytest.raises(TooManyJobsError):
-        await node.jobs.mount(request(image, "one-too-many"), 1000)
+        await node.jobs.mount(request(image, "one-too-many"), ADA)
     node.mounter.gate.set()
-    await node.jobs.mount(request(image, "of-another-user"), 1001)
+    await node.jobs.mount(request(image, "of-another-user"), BOB)
     for waiting in first:
         waiting.cancel()
     await asyncio.gather(*first, return_exceptions=True)
@@ -175,7 +176,7 @@ async def test_one_user_cannot_hold_jobs_without_end(node: Node) -> None:
 
 async def test_a_killed_agent_s_jobs_are_taken_over(node: Node, nodes: Callable[[], Node]) -> None:
     kept, lost, orphan = node.image("kept"), node.image("lost"), node.image("orphan")
-    await node.jobs.mount(request(kept, "first"), 1000)
+    await node.jobs.mount(request(kept, "first"), ADA)
     await node.jobs.allocated(allocated(kept, lost))
     node.stager.unstage(lost.image_id)  # what a reboot or an administrator does
     node.stager.stage(orphan.image_id)
@@ -195,10 +196,10 @@ async def test_a_killed_agent_s_jobs_are_taken_over(node: Node, nodes: Callable[
 
 async def test_a_full_job_of_a_squatter_does_not_fail_the_scheduler_s(node: Node) -> None:
     held = [node.image(f"held{n}") for n in range(MAX_IMAGES_PER_JOB)]
-    await asyncio.gather(*(node.jobs.mount(request(image), 1000) for image in held))
+    await asyncio.gather(*(node.jobs.mount(request(image), ADA) for image in held))
     wanted = node.image("wanted")
     with pytest.raises(InvalidInputError):
-        await node.jobs.mount(request(wanted), 1000)
+        await node.jobs.mount(request(wanted), ADA)
     assert await node.jobs.allocated(allocated(wanted)) is not None
     assert wanted.image_id in node.jobs.view[JOB]
     assert node.jobs.announced == (JOB,)
@@ -206,29 +207,29 @@ async def test_a_full_job_of_a_squatter_does_not_fail_the_scheduler_s(node: Node
 
 async def test_images_that_failed_take_no_room_in_their_job(node: Node) -> None:
     there = node.image("there")
-    await node.jobs.mount(request(there), 1000)
+    await node.jobs.mount(request(there), ADA)
     for n in range(MAX_IMAGES_PER_JOB):
         missing = node.image(f"missing{n}")
         node.file(missing.image_id).unlink()
         with pytest.raises(ImageNotPlacedError):
-            await node.jobs.mount(request(missing), 1000)
+            await node.jobs.mount(request(missing), ADA)
     assert node.jobs.view == {JOB: (there.image_id,)}
     other = node.image("other")
-    await node.jobs.mount(request(other), 1000)
+    await node.jobs.mount(request(other), ADA)
     (record,) = await node.files.load()
     assert set(record.images) == {there.image_id, other.image_id}
 
 
 async def test_an_image_of_which_one_request_failed_is_on_disk_for_the_other(node: Node) -> None:
     kept, image = node.image("kept"), node.image("a")
-    await node.jobs.mount(request(kept), 1000)
+    await node.jobs.mount(request(kept), ADA)
     node.mounter.gate.clear()
     node.mounter.entered.clear()
-    patient = asyncio.create_task(node.jobs.mount(request(image), 1000))
+    patient = asyncio.create_task(node.jobs.mount(request(image), ADA))
     await eventually(node.mounter.entered.is_set, within=PATIENCE)
     with pytest.raises(DeadlineExceededError):
-        await node.jobs.mount(request(image, wait=0.1), 1000)
-    await asyncio.gather(node.jobs.mount(request(kept), 1000))  # writes the job's file
+        await node.jobs.mount(request(image, wait=0.1), ADA)
+    await asyncio.gather(node.jobs.mount(request(kept), ADA))  # writes the job's file
     node.mounter.gate.set()
     await patient
     (record,) = await node.files.load()
@@ -240,7 +241,7 @@ async def test_a_squatter_s_request_that_ends_at_the_same_time_ends_no_announced
 ) -> None:
     squatted, wanted = node.image("squatted"), node.image("wanted")
     node.mounter.gate.clear()
-    squatting = asyncio.create_task(node.jobs.mount(request(squatted), 1000))
+    squatting = asyncio.create_task(node.jobs.mount(request(squatted), ADA))
     await eventually(node.mounter.entered.is_set, within=PATIENCE)
     allocating = asyncio.create_task(node.jobs.allocated(allocated(wanted)))
     squatting.cancel()  # so it ends just after the scheduler's event has found the job
@@ -253,7 +254,7 @@ async def test_a_squatter_s_request_that_ends_at_the_same_time_ends_no_announced
 async def test_the_site_s_job_does_not_end_with_a_squatter_s_process(node: Node) -> None:
     image = node.image("a")
     with subprocess.Popen(["sleep", "600"]) as squatter:
-        await node.jobs.mount(request(image), 1000, identify(squatter.pid))
+        await node.jobs.mount(request(image), ADA, identify(squatter.pid))
         await node.jobs.mount(request(image), SITE)
         squatter.kill()
     (record,) = await node.files.load()
@@ -265,7 +266,7 @@ async def test_the_site_s_job_does_not_end_with_a_squatter_s_process(node: Node)
 
 async def test_only_the_scheduler_s_jobs_are_announced(node: Node) -> None:
     image = node.image("a")
-    await node.jobs.mount(request(image, "mine"), 1000)
+    await node.jobs.mount(request(image, "mine"), ADA)
     await node.jobs.mount(request(image, "prolog"), SITE)
     assert list(node.jobs.announced) == []
     await node.jobs.allocated(allocated(image))

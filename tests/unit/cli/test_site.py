@@ -1,0 +1,162 @@
+"""Jobs, usage and quotas as people and programs see them."""
+
+import json
+import os
+import pwd
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cli import nodes, usage
+from cli.errors import UsageError
+from cli.gateway import Gateway
+from cli.nodes import JobsWish
+from cli.tables import Style
+from shared.api import (
+    JobPage,
+    JobSummary,
+    JobView,
+    QuotaLimits,
+    QuotaStanding,
+    QuotaView,
+    StagingView,
+    UsagePage,
+    UsageView,
+)
+from shared.catalog.records import Failure, StagingState
+from tests.support.scripted_gateway import Script, says
+from tests.support.views import NOW, REFERENCE
+
+Served = tuple[str, Script]
+SUMMARY = JobSummary(
+    job_id="4711",
+    system="daint",
+    images=("a" * 64,),
+    announced_by="slurm",
+    uid=os.getuid(),
+    announced_at=NOW,
+    released_at=None,
+    node_count=3,
+    counts={StagingState.STAGED: 2, StagingState.FAILED: 1},
+)
+FAILED = StagingView(
+    node="nid2",
+    state=StagingState.FAILED,
+    failure=Failure(code="x", message="no \x1b[2J room"),
+    seconds=None,
+)
+STAGED = StagingView(node="nid1", state=StagingState.STAGED, failure=None, seconds=1.5)
+
+
+def _job(*stagings: StagingView, following: str | None = None) -> JobView:
+    return JobView(**dict(SUMMARY), nodes=stagings, next=following)
+
+
+def test_jobs_are_listed_with_where_their_nodes_are(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, script = served
+    script.on(
+        f"GET /api/v1/jobs?system=daint&uid={os.getuid()}&running=true&limit=2",
+        says(JobPage(items=(SUMMARY,), next="x/1")),
+    )
+    script.on(
+        f"GET /api/v1/jobs?system=daint&uid={os.getuid()}&running=true&after=x%2F1&limit=2",
+        says(JobPage(items=(SUMMARY, SUMMARY), next="x/2")),
+    )
+    me = pwd.getpwuid(os.getuid()).pw_name
+    wish = JobsWish("daint", me, running=True, limit=2)
+    assert nodes.jobs(Gateway(url), wish, json=False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[1].split()[:8] == ["4711", "daint", "3:", "2", "staged,", "1", "failed", "1"]
+    assert lines[1].split()[8] == me
+    nodes.jobs(Gateway(url), wish, Style(quiet=True), json=False)
+    assert capsys.readouterr().out == "4711\n4711\n"
+
+
+def test_one_job_shows_the_nodes_in_trouble_and_ends_with_1(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, script = served
+    script.on("GET /api/v1/jobs/4711", says(_job(FAILED)))
+    assert nodes.job(Gateway(url), "4711", all_nodes=False, json=False) == 1
+    told = capsys.readouterr().out
+    assert "nid2  FAILED        no \N{REPLACEMENT CHARACTER}[2J room" in told
+    assert "nodes       3: 2 staged, 1 failed" in told
+    assert told.endswith("2 more nodes: --all-nodes shows them.\n")
+
+
+def test_all_nodes_of_a_job_are_read_page_by_page(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, script = served
+    path = "GET /api/v1/jobs/4711?nodes=all"
+    script.on(f"{path}&limit=500", says(_job(STAGED, following="nid1")))
+    script.on(f"{path}&after=nid1&limit=500", says(_job(FAILED)))
+    assert nodes.job(Gateway(url), "4711", all_nodes=True, json=True) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [node["node"] for node in found["nodes"]] == ["nid1", "nid2"]
+    assert "next" not in found
+
+
+@pytest.mark.parametrize(
+    ("by", "line", "begins"),
+    [
+        ("image", {"reference": REFERENCE, "system": "daint"}, [REFERENCE, "daint"]),
+        ("user", {"user": "ada", "uid": 7}, ["ada"]),
+        ("day", {"period": "2026-11-21"}, ["2026-11-21"]),
+    ],
+)
+def test_usage_is_told_by_image_user_and_day(
+    served: Served,
+    capsys: pytest.CaptureFixture[str],
+    by: str,
+    line: dict[str, object],
+    begins: list[str],
+) -> None:
+    url, script = served
+    counts = {"lookups": 12345, "pulls": 2, "jobs": 3, "last": NOW}
+    values = {"by": by, "since": NOW, "until": NOW, "items": [line | counts], "next": "x"}
+    page = UsagePage.model_validate(values)
+    assert page.items == (UsageView.model_validate(line | counts),)
+    script.on(f"GET /api/v1/usage?by={by}&limit=100", says(page))
+    last = page.model_copy(update={"items": (), "next": None})
+    script.on(f"GET /api/v1/usage?by={by}&after=x&limit=100", says(last))
+    wish = usage.Wish(by, None, None, None, None, None, 100)
+    assert usage.usage(Gateway(url), wish, Style(header=False), json=False) == 0
+    assert capsys.readouterr().out.split()[: len(begins) + 3] == [*begins, "3", "12,345", "2"]
+
+
+def test_times_are_ages_days_or_moments() -> None:
+    week = datetime.fromisoformat(usage.instant("--since", "1w") or "")
+    assert abs(datetime.now(UTC) - week - timedelta(days=7)) < timedelta(minutes=1)
+    assert usage.instant("--since", "2026-11-21T09:00+02:00") == "2026-11-21T07:00:00+00:00"
+    assert usage.instant("--since", None) is None
+
+
+@pytest.mark.parametrize("text", ["yesterday", "", "7", "999999w", "2026-13-01"])
+def test_what_is_no_time_is_wrong_usage(text: str) -> None:
+    with pytest.raises(UsageError, match="--since"):
+        usage.instant("--since", text)
+
+
+def test_a_quota_says_how_much_of_how_much(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, script = served
+    view = QuotaView(
+        limits=QuotaLimits(images=10, bytes=5_000_000, pulls=None),
+        pulls=1,
+        items=(
+            QuotaStanding(
+                system="daint", images=2, bytes=1_500_000, system_bytes=7_000_000, system_limit=None
+            ),
+        ),
+    )
+    script.on("GET /api/v1/quota", says(view))
+    assert usage.quota(Gateway(url), json=False) == 0
+    told = capsys.readouterr().out
+    assert "2 of 10" in told
+    assert "1.5 MB of 5.0 MB" in told
+    assert told.endswith("Pulls of yours under way: 1\n")
