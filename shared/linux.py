@@ -26,9 +26,7 @@ UMOUNT_NOFOLLOW: Final = 0x8
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWUSER: Final = 0x10000000
 
-_SYNC_WAIT_BEFORE: Final = 1
 _SYNC_WRITE: Final = 2
-_SYNC_WAIT_AFTER: Final = 4
 
 _PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
@@ -102,17 +100,9 @@ def drop_capabilities() -> None:
 
 def start_writing(fd: int, start: int, end: int) -> None:
     """Hand what is written between the two places to the storage, without waiting for it."""
-    _sync_range(fd, start, end, _SYNC_WRITE)
-
-
-def wait_written(fd: int, start: int, end: int) -> None:
-    """Until the storage has this range; the file's size and place need an fsync besides."""
-    _sync_range(fd, start, end, _SYNC_WAIT_BEFORE | _SYNC_WRITE | _SYNC_WAIT_AFTER)
-
-
-def _sync_range(fd: int, start: int, end: int, flags: int) -> None:
     length = ctypes.c_int64(end - start)
-    result = _libc.sync_file_range(fd, ctypes.c_int64(start), length, ctypes.c_uint(flags))
+    flags = ctypes.c_uint(_SYNC_WRITE)
+    result = _libc.sync_file_range(fd, ctypes.c_int64(start), length, flags)
     _check(result, f"file descriptor {fd}")
 
 

@@ -86,19 +86,19 @@ def no_longer_a_file(pack: Path, _: pytest.MonkeyPatch) -> None:
 
 def on_a_dying_disk(pack: Path, patch: pytest.MonkeyPatch) -> None:
     inode = pack.stat().st_ino
-    read = os.pread
+    read = os.preadv
 
     def fails(*_: object) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    def pread(fd: int, count: int, offset: int) -> bytes:
+    def preadv(fd: int, buffers: list[memoryview], offset: int) -> int:
         if os.fstat(fd).st_ino == inode:
             fails()
-        return read(fd, count, offset)
+        return read(fd, buffers, offset)
 
     patch.setattr(fcntl, "ioctl", fails)
     patch.setattr(os, "copy_file_range", fails)
-    patch.setattr(os, "pread", pread)
+    patch.setattr(os, "preadv", preadv)
 
 
 @pytest.mark.parametrize("damage", [no_longer_a_file, on_a_dying_disk])

@@ -140,7 +140,9 @@ def test_every_key_that_the_page_mentions_exists() -> None:
     mentioned = [span for span in SPAN.findall(SETTINGS.read_text()) if dotted.fullmatch(span)]
     assert "bus.url" in mentioned
     unknown = {s for s in mentioned if s.partition(".")[0] in sections} - known
-    assert unknown <= {"catalog.db", "agent.sock", "gateway.secret"}, "neither settings nor names of files"
+    assert unknown <= {"catalog.db", "agent.sock", "gateway.secret"}, (
+        "neither settings nor names of files"
+    )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -1,20 +1,32 @@
 """Make a recipe's image in a new file, durable and verified, by several threads at once.
 
-While the storage writes one range, it is hashed as the new file has it, and the next is copied.
+Each piece is hashed in the memory that it is written from: an image is read once and written once.
 """
 
+import mmap
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from shared.image.making.parallel import Region, Stop, in_parallel
-from shared.image.making.verify import ImageCheck
-from shared.image.making.weave import Progress, Regions, clear, copy_region, write_superblock
+from shared.image.making.target import Target
+from shared.image.making.verify import ImageCheck, RegionCheck
+from shared.image.making.weave import (
+    Progress,
+    Regions,
+    check_long_enough,
+    clear,
+    clone,
+    read_into,
+    source_of,
+    write_superblock,
+)
 from shared.image.recipe import Recipe
-from shared.linux import start_writing, wait_written
+
+_PIECE: Final = 1 << 20
 
 
 def materialise(
@@ -36,26 +48,42 @@ def materialise(
     check = ImageCheck(fd, recipe, Path(file.name).name, stop)
 
     def make(regions: list[Region]) -> None:
-        behind: tuple[int, int] | None = None
+        # Of whole pages, as writing past the cache wants it.
+        piece = memoryview(mmap.mmap(-1, _PIECE))
+        transfer = _Transfer(store, target, progress, piece)
         for region in regions:
-            copied = check.region(region)
-            for start, end in copy_region(region, store, fd, progress):
-                with suppress(OSError):  # only a hint: what is wrong shows when it is waited for
-                    start_writing(fd, start, end)
-                copied.read(start, end)
-                if behind is not None:
-                    _wait_written(fd, *behind)
-                behind = start, end
+            transfer.run(region, check.region(region))
 
-    clear(recipe, fd)
-    in_parallel(make, recipe.regions, stop)
+    with Target.over(fd) as target:
+        clear(recipe, fd)
+        in_parallel(make, recipe.regions, stop)
     write_superblock(recipe, fd)
     os.fdatasync(fd)
     check.frame()
 
 
-def _wait_written(fd: int, start: int, end: int) -> None:
-    """So that no more than some ranges are in memory only, however large the image is."""
-    # Not every file system knows ranges; a real error comes again when the whole file is synced.
-    with suppress(OSError):
-        wait_written(fd, start, end)
+@dataclass(frozen=True, slots=True)
+class _Transfer:
+    """One thread's way of bringing regions to their places."""
+
+    store: Regions
+    target: Target
+    progress: Progress
+    buffer: memoryview
+
+    def run(self, region: Region, check: RegionCheck) -> None:
+        source, start = source_of(region, self.store)
+        with source:
+            check_long_enough(source, start + region.length)
+            done = clone(source, start, self.target.fd, region.offset, region.length)
+            if done:
+                check.read(region.offset, region.offset + done)
+                self.progress.advance(done)
+            while done < region.length:
+                size = read_into(self.buffer[: region.length - done], source, start + done)
+                piece = self.buffer[:size]
+                check.take(piece)
+                self.target.write(piece, region.offset + done)
+                self.progress.advance(size)
+                done += size
+        check.end()

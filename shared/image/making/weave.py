@@ -67,8 +67,7 @@ def weave(
     with _opened(target) as fd:
         clear(recipe, fd)
         for region in recipe.regions:
-            for _ in copy_region(region, store, fd, progress):
-                pass
+            _copy_region(region, store, fd, progress)
         write_superblock(recipe, fd)
 
 
@@ -78,23 +77,21 @@ def clear(recipe: Recipe, fd: int) -> None:
     os.ftruncate(fd, recipe.size)
 
 
-def copy_region(
-    region: Region, store: Regions, fd: int, progress: Progress
-) -> Iterator[tuple[int, int]]:
-    """One region to its place in the image; regions can be copied in any order.
-
-    Yields the start and end of each range that has just been copied, in their order.
-    """
+def source_of(region: Region, store: Regions) -> tuple[BinaryIO, int]:
+    """The file that has the region's bytes, which the caller closes, and where they begin."""
     if isinstance(region, Segment):
-        source, start = store.open_pack(region.pack), region.source
-    else:
-        source, start = store.open_tables(region.sha256), 0
+        return store.open_pack(region.pack), region.source
+    return store.open_tables(region.sha256), 0
+
+
+def _copy_region(region: Region, store: Regions, fd: int, progress: Progress) -> None:
+    source, start = source_of(region, store)
     with source:
-        yield from _Copy(source, start, fd, region.offset, region.length, progress).run()
+        _Copy(source, start, fd, region.offset, region.length, progress).run()
 
 
 def write_superblock(recipe: Recipe, fd: int) -> None:
-    _write_all(fd, bytes.fromhex(recipe.superblock), 0)
+    write_all(fd, bytes.fromhex(recipe.superblock), 0)
 
 
 @contextmanager
@@ -124,13 +121,11 @@ class _Copy:
     length: int
     progress: Progress
 
-    def run(self) -> Iterator[tuple[int, int]]:
-        if os.fstat(self.source.fileno()).st_size < self.start + self.length:
-            raise PackCorruptError("a file in the pack store is shorter than the recipe says")
-        done = self._clone()
+    def run(self) -> None:
+        check_long_enough(self.source, self.start + self.length)
+        done = clone(self.source, self.start, self.target, self.offset, self.length)
         if done:
             self.progress.advance(done)
-            yield self.offset, self.offset + done
         in_kernel = True
         while done < self.length:
             wanted = min(self.length - done, _PIECE)
@@ -139,20 +134,7 @@ class _Copy:
                 in_kernel = False
                 copied = self._by_hand(min(wanted, _BUFFER), done)
             self.progress.advance(copied)
-            yield self.offset + done, self.offset + done + copied
             done += copied
-
-    def _clone(self) -> int:
-        whole = self.length - self.length % ALIGNMENT
-        # A length of 0 would mean all of the source, its index included.
-        if not whole or self.offset % ALIGNMENT or self.start % ALIGNMENT:
-            return 0
-        request = _CLONE.pack(self.source.fileno(), self.start, whole, self.offset)
-        try:
-            fcntl.ioctl(self.target, _FICLONERANGE, request)
-        except OSError:
-            return 0
-        return whole
 
     def _in_kernel(self, wanted: int, done: int) -> int:
         start, offset = self.start + done, self.offset + done
@@ -162,17 +144,46 @@ class _Copy:
             return 0
 
     def _by_hand(self, wanted: int, done: int) -> int:
-        try:
-            piece = os.pread(self.source.fileno(), wanted, self.start + done)
-        except OSError as exc:
-            raise StoreUnavailableError.because(exc, self.source.name) from exc
-        if not piece:
-            raise PackCorruptError("a file in the pack store became shorter while it was copied")
-        _write_all(self.target, piece, self.offset + done)
-        return len(piece)
+        buffer = memoryview(bytearray(wanted))
+        size = read_into(buffer, self.source, self.start + done)
+        write_all(self.target, buffer[:size], self.offset + done)
+        return size
 
 
-def _write_all(fd: int, data: bytes, offset: int) -> None:
+def clone(source: BinaryIO, start: int, target: int, offset: int, length: int) -> int:
+    """Share the source's blocks with the target, where the file system can; returns how many bytes.
+
+    What is left is no whole block.
+    """
+    whole = length - length % ALIGNMENT
+    # A length of 0 would mean all of the source, its index included.
+    if not whole or offset % ALIGNMENT or start % ALIGNMENT:
+        return 0
+    request = _CLONE.pack(source.fileno(), start, whole, offset)
+    try:
+        fcntl.ioctl(target, _FICLONERANGE, request)
+    except OSError:
+        return 0
+    return whole
+
+
+def check_long_enough(source: BinaryIO, end: int) -> None:
+    if os.fstat(source.fileno()).st_size < end:
+        raise PackCorruptError("a file in the pack store is shorter than the recipe says")
+
+
+def read_into(buffer: memoryview, source: BinaryIO, start: int) -> int:
+    """Read from the store; returns how much it was, at least a byte."""
+    try:
+        size = os.preadv(source.fileno(), [buffer], start)
+    except OSError as exc:
+        raise StoreUnavailableError.because(exc, source.name) from exc
+    if not size:
+        raise PackCorruptError("a file in the pack store became shorter while it was copied")
+    return size
+
+
+def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(fd, view, offset)

@@ -82,7 +82,8 @@ def _joined(extents: Iterable[Extent], cuts: set[int]) -> Pieces:
     """The extents as one run, but for the cuts, which are named by what begins after them."""
     pieces: list[Extent] = []
     for extent in extents:
-        if pieces and extent.start not in cuts:
+        # Several may begin in the one page that a cut is named by.
+        if pieces and (extent.start not in cuts or extent.start < pieces[-1].end):
             pieces[-1] = Extent(pieces[-1].start, max(pieces[-1].end, extent.end))
         else:
             pieces.append(extent)

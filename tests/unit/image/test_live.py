@@ -265,3 +265,15 @@ def test_reading_packs_ends_when_nobody_wants_it_any_more() -> None:
 
     with pytest.raises(WorkCancelledError):
         digest_pieces([PACK], lambda _: Cancelling(DATA), budget(cancelled))
+
+
+def test_what_begins_in_the_page_where_a_piece_begins_belongs_to_it() -> None:
+    far = 40 * ALIGNMENT
+    extents = (
+        Extent(0, ALIGNMENT),
+        Extent(far + 10, far + 20),
+        Extent(far + 30, far + 40),
+        Extent(far + 50, far + 60),
+    )
+    pieces = choose_pieces({"p": extents}, {"p": far + 9 * ALIGNMENT}, max_dead_share=0)
+    assert pieces["p"] == (Extent(0, ALIGNMENT), Extent(far, far + ALIGNMENT))

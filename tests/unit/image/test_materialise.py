@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 import threading
 from pathlib import Path
 from typing import BinaryIO
@@ -10,7 +11,6 @@ import pytest
 
 from shared.files import publishing
 from shared.image.errors import ImageCorruptError, PackCorruptError, WorkCancelledError
-from shared.image.making import materialise as materialising
 from shared.image.making import parallel
 from shared.image.making.materialise import materialise
 from shared.image.making.weave import weave
@@ -80,24 +80,48 @@ def test_the_bytes_are_those_of_weaving_and_progress_adds_up(built: Built, tmp_p
     assert not image_threads()
 
 
-def test_a_file_system_without_range_syncing_gets_all_of_the_file_synced(
+@pytest.mark.parametrize("refused", ["opening", "writing"])
+def test_a_file_system_that_only_writes_through_its_cache_gets_the_same_bytes(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    real_open, real_write = os.open, os.pwrite
+    direct: set[int] = set()
+
+    def opened(path: str, flags: int, *arguments: int, **named: int) -> int:
+        if flags & os.O_DIRECT and refused == "opening":
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fd = real_open(path, flags, *arguments, **named)
+        if flags & os.O_DIRECT:
+            direct.add(fd)
+        return fd
+
+    def written(fd: int, data: memoryview, offset: int) -> int:
+        if fd in direct:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real_write(fd, data, offset)
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "pwrite", written)
+    assert make(built, tmp_path).read_bytes() == built.path.read_bytes()
+    assert bool(direct) == (refused == "writing")
+
+
+def test_a_full_disk_is_said_and_not_worked_around(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unknown(*_: int) -> None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    synced: list[int] = []
-    real = os.fdatasync
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        make(built, tmp_path)
+    assert not list(tmp_path.glob("*.squashfs"))
 
-    def sync(fd: int) -> None:
-        synced.append(fd)
-        real(fd)
 
-    monkeypatch.setattr(materialising, "start_writing", unknown)
-    monkeypatch.setattr(materialising, "wait_written", unknown)
-    monkeypatch.setattr(os, "fdatasync", sync)
-    assert make(built, tmp_path).read_bytes() == built.path.read_bytes()
-    assert synced
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system: /dev/shm")
+def test_memory_is_a_file_system_too(built: Built) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
+        assert make(built, Path(place)).read_bytes() == built.path.read_bytes()
 
 
 def test_a_damaged_pack_ends_with_its_name_and_leaves_nothing(built: Built, tmp_path: Path) -> None:
