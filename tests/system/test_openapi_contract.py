@@ -7,6 +7,7 @@ import asyncio
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ LEFT_OUT = ("follow_pull", "follow_queue", "log_in")
 @pytest.mark.parametrize("who", ["operator", "public"])
 @pytest.mark.skipif(find_spec("schemathesis") is None, reason="needs schemathesis (extra dev)")
 async def test_every_answer_is_as_described(who: str, tmp_path: Path) -> None:
-    limits = {"requests_per_second": 1_000_000, "request_burst": 1_000_000}
+    limits: dict[str, Any] = {"requests_per_second": 1_000_000, "request_burst": 1_000_000}
     async with gateway(tmp_path / "data", **limits) as running:
         status, said = await _schemathesis(running, tmp_path, await _headers(running, who))
     assert status == 0, said[-8000:]

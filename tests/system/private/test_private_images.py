@@ -213,7 +213,7 @@ async def test_an_image_that_everybody_may_have_is_everybodys(
 
     async def theirs() -> bool:
         # The site's record follows its owner's.
-        return (await bob.ask("GET", "/api/v1/images"))[1]["items"] != []
+        return bool((await bob.ask("GET", "/api/v1/images"))[1]["items"])
 
     await eventually(theirs, within=10)
     for user in (alice, bob):
