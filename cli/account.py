@@ -5,12 +5,13 @@ from typing import Final
 
 from cli import show
 from cli.answers import read_time, reading
-from cli.errors import UsageError
+from cli.errors import RefusedError, UsageError
 from cli.gateway import Gateway
 from cli.http import Json
 from cli.output import complain
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_FIELD: Final = "seconds: "
 _DURATION: Final = re.compile(r"(\d{1,7})([smhd]?)")
 
 
@@ -39,7 +40,13 @@ def token(
     body: Json = {"scopes": scopes, "seconds": seconds_of(expires)}
     if service is not None:
         body["service"] = service
-    raw = gateway.call("POST", "/tokens", body=body).body
+    try:
+        raw = gateway.call("POST", "/tokens", body=body).body
+    except RefusedError as exc:
+        # The gateway names its own field, which the user did not write.
+        if exc.message.startswith(_FIELD):
+            raise UsageError(f"--expires {expires}: {exc.message.removeprefix(_FIELD)}") from exc
+        raise
     with reading("a token"):
         made, ends = str(raw["token"]), read_time(raw["expires_at"])
         about = f"For {raw['name']}: {', '.join(raw['scopes'])}; until {ends:%Y-%m-%d %H:%M:%S %Z}"

@@ -67,7 +67,7 @@ def token(
     send it as `Authorization: Bearer TOKEN`, over https only.
 
     \b
-    dray token > ~/.dray-token
+    (umask 077; dray token > ~/.dray-token)
     dray token --scope pull --expires 12h
     dray token --scope read --for grafana --expires 1d
     """

@@ -51,6 +51,10 @@ class Image:
     workdir: str
     ready_at: datetime
     private: bool
+    owner: int | None
+    pinned: bool
+    expires_at: datetime | None
+    last_used: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +122,20 @@ def read_image(raw: Json) -> Image:
             workdir=raw["workdir"],
             ready_at=read_time(raw["ready_at"]),
             private=bool(raw.get("private", False)),
+            owner=raw.get("owner"),
+            pinned=bool(raw.get("pinned", False)),
+            expires_at=_read_time_if_any(raw.get("expires_at")),
+            last_used=_read_time_if_any(raw.get("last_used")),
         )
 
 
 def read_time(text: str) -> datetime:
     with reading("a time"):
         return datetime.fromisoformat(text)
+
+
+def _read_time_if_any(text: str | None) -> datetime | None:
+    return None if text is None else read_time(text)
 
 
 def _read_progress(raw: Json) -> Progress:

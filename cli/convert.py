@@ -239,7 +239,7 @@ def _check_place(out: Path) -> None:
 def _prepare(wish: Wish, store: PackStore) -> None:
     """Have a cache, and remove what runs that were killed left in it and beside OUT. Blocks."""
     try:
-        wish.cache.mkdir(parents=True, exist_ok=True)
+        store.keep_to_itself()
         store.remove_stale()
     except OSError as exc:
         raise CliError(

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -29,6 +30,8 @@ TOO_MANY: Final = 429
 ONLY_SYSTEM: Final = "_"
 PAGE: Final = 500
 ID: Final = re.compile(r"[0-9a-f]{64}")
+PART_OF_ID: Final = re.compile(r"[0-9a-f]{6,63}")
+"""As tables show them; a reference may look so too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +83,33 @@ class Gateway:
             raise UnreachableError(f"the connection to {base.name} broke ({_why(exc)})") from exc
 
     def image(self, reference: str, system: str | None) -> Json:
-        return self.call("GET", image_path(reference, system)).body
+        return self.on_image("GET", reference, system).body
 
     def image_detail(self, image: str, system: str | None) -> Json:
         """An image with what its layers share."""
-        return self.call("GET", image_path(image, system), query=_given(sharing="true")).body
+        return self.on_image("GET", image, system, query=_given(sharing="true")).body
+
+    def on_image(
+        self,
+        method: str,
+        image: str,
+        system: str | None,
+        below: str = "",
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """Ask about an image, by its reference or its id."""
+        path = f"{_image_path(image, system)}{below}"
+        try:
+            return self.call(method, path, query=query, body=body)
+        except RefusedError as exc:
+            if exc.answered == HTTPStatus.NOT_FOUND and PART_OF_ID.fullmatch(image):
+                exc.message += (
+                    f"; if {image} begins an id, give the reference, or the whole id "
+                    "(dray lookup -q REFERENCE)"
+                )
+            raise
 
     def images(self, system: str | None) -> Iterator[Json]:
         """Every READY image."""
@@ -167,7 +192,7 @@ class Gateway:
         )
 
 
-def image_path(image: str, system: str | None) -> str:
+def _image_path(image: str, system: str | None) -> str:
     """Where the API has an image, by its reference or its id."""
     kind = "id" if ID.fullmatch(image) else "docker"
     if kind == "docker":

@@ -1,11 +1,14 @@
 """The commands that only ask and print: images, lookup, queue, dead letters, nodes."""
 
+from datetime import datetime
+
 from cli import show
 from cli.answers import Image, Pull, read_image, read_pull, read_time, reading
 from cli.gateway import Gateway
+from cli.people import users
 from cli.tables import PLAIN, Column, Style, state_colour, table
 
-REFERENCE = Column("REFERENCE", worth=9, elastic=True)
+REFERENCE = Column("REFERENCE", worth=9, elastic=True, least=24)
 SYSTEM = Column("SYSTEM", worth=4)
 
 
@@ -14,6 +17,8 @@ def images(gateway: Gateway, system: str | None, style: Style = PLAIN, *, json: 
     if json:
         show.document({"items": found})
         return 0
+    shown = [read_image(each) for each in found]
+    owners = {image.owner: _owner(image) for image in shown}
     rows = [
         (
             image.reference,
@@ -22,9 +27,10 @@ def images(gateway: Gateway, system: str | None, style: Style = PLAIN, *, json: 
             str(image.layers),
             image.id[: show.SHORT_ID],
             "private" if image.private else "",
+            owners[image.owner],
             show.age(image.ready_at),
         )
-        for image in map(read_image, found)
+        for image in shown
     ]
     columns = (
         REFERENCE,
@@ -32,7 +38,8 @@ def images(gateway: Gateway, system: str | None, style: Style = PLAIN, *, json: 
         Column("SIZE", worth=8, right=True),
         Column("LAYERS", worth=1, right=True),
         Column("ID", worth=3),
-        Column("ACCESS" if any(row[-2] for row in rows) else "", worth=5),
+        Column("ACCESS" if any(row[-3] for row in rows) else "", worth=5),
+        Column("OWNER" if any(row[-2] for row in rows) else "", worth=4),
         Column("READY", worth=6),
     )
     hint = f"No image is READY yet: {show.pull_command('alpine:3', system)}"
@@ -59,15 +66,33 @@ def _describe(image: Image) -> None:
         "system": image.system,
         "id": image.id,
         "access": "private" if image.private else "public",
+        **({} if image.owner is None else {"owner": _owner(image)}),
         "size": show.size(image.size),
         "content": image.content_digest,
         "layers": str(image.layers),
-        "ready": f"{image.ready_at:%Y-%m-%d %H:%M:%S %Z} ({show.age(image.ready_at)})",
+        "ready": _moment(image.ready_at),
+        "last used": _moment(image.last_used) if image.last_used else "unknown",
+        "pinned": "yes" if image.pinned else "no",
+        "expires": _ending(image),
         "entrypoint": " ".join(image.entrypoint) or "none",
         "cmd": " ".join(image.cmd) or "none",
         "workdir": image.workdir or "/",
     }
     show.facts(lines)
+
+
+def _owner(image: Image) -> str:
+    return "" if image.owner is None else users([image.owner])
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S %Z} ({show.age(at)})"
+
+
+def _ending(image: Image) -> str:
+    if image.pinned or image.expires_at is None:
+        return "not by itself"
+    return f"{image.expires_at:%Y-%m-%d %H:%M %Z} unless it is used before"
 
 
 def queue(gateway: Gateway, system: str | None, style: Style = PLAIN, *, json: bool) -> int:

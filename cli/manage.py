@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cli import show
 from cli.answers import read_time, reading
 from cli.errors import EXIT_FAILED, RefusedError, UsageError
-from cli.gateway import Gateway, image_path
+from cli.gateway import Gateway
 from cli.http import Json
 from cli.output import told
 from cli.people import group_ids, groups, user_ids, users
@@ -70,15 +70,14 @@ def expire_unused(gateway: Gateway, system: str | None, *, json: bool) -> int:
 def share(
     gateway: Gateway, reference: str, system: str | None, readers: Readers, *, json: bool
 ) -> int:
-    path = f"{image_path(reference, system)}/readers"
     named = bool(readers.users or readers.groups)
     if readers.nobody and named:
         raise UsageError("--nobody says that nobody may use it: leave --user and --group out")
     if named or readers.nobody:
         body = {"uids": user_ids(readers.users), "gids": group_ids(readers.groups)}
-        raw = gateway.call("PUT", path, body=body).body
+        raw = gateway.on_image("PUT", reference, system, "/readers", body=body).body
     else:
-        raw = gateway.call("GET", path).body
+        raw = gateway.on_image("GET", reference, system, "/readers").body
     if json:
         show.document(raw)
         return 0
@@ -107,8 +106,7 @@ def _each(
     query = [("owner", str(user_ids([which.owner])[0]))] if which.owner else []
     for image in which.images:
         try:
-            path = f"{image_path(image, which.system)}{below}"
-            answer = gateway.call(method, path, query=query).body
+            answer = gateway.on_image(method, image, which.system, below, query=query).body
         except RefusedError as exc:
             failed = told(exc, EXIT_FAILED)
             continue

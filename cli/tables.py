@@ -16,7 +16,7 @@ from cli.show import plain
 GAP: Final = "  "
 ELLIPSIS: Final = "…"
 LEAST: Final = 8
-"""No column is shortened below this."""
+"""No column is shortened below this, unless it says so itself."""
 
 RED, GREEN, YELLOW, BOLD = "31", "32", "33", "1"
 Paint = Callable[[str], str | None]
@@ -25,13 +25,17 @@ Paint = Callable[[str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`worth`: where there is too little room, columns of the smallest go first."""
+    """`worth`: where there is too little room, columns of the smallest go first.
+
+    An elastic one is not shortened below `least` as long as others can go instead.
+    """
 
     heading: str
     worth: int = 5
     elastic: bool = False
     right: bool = False
     paint: Paint | None = None
+    least: int = LEAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,8 @@ def fitted(columns: Sequence[Column], natural: Sequence[int], width: int) -> lis
     shown = [at for at, wanted in enumerate(natural) if wanted]
     while True:
         least = {
-            at: min(natural[at], LEAST) if columns[at].elastic else natural[at] for at in shown
+            at: min(natural[at], columns[at].least) if columns[at].elastic else natural[at]
+            for at in shown
         }
         room = width - len(GAP) * (len(shown) - 1) - sum(least.values())
         if room >= 0 or len(shown) == 1:

@@ -66,8 +66,14 @@ def usage(gateway: Gateway, wish: Wish, style: Style = PLAIN, *, json: bool) -> 
             )
             for line in found
         ]
-    table((*WHAT[wish.by], *COUNTS), rows, "Nothing was used in that time.", style)
+    table((*WHAT[wish.by], *COUNTS), rows, _nothing(asked["since"], asked["until"]), style)
     return 0
+
+
+def _nothing(since: str | None, until: str | None) -> str:
+    begin = f"since {since}" if since else f"in the 7 days before {until or 'now'}"
+    end = f" and until {until}" if since and until else ""
+    return f"Nothing was used {begin}{end}; the last seconds are not counted yet."
 
 
 def _what(by: str, line: Json) -> tuple[str, ...]:

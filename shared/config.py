@@ -88,6 +88,21 @@ class Settings(Strict):
                 raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _own_directories(self) -> Self:
+        """Whether an image may be removed is asked of the records of one system."""
+        owners: dict[str, str] = {}
+        for name, system in self.systems.items():
+            directory = os.path.normpath(system.image_dir)
+            other = owners.setdefault(directory, name)
+            if other != name:
+                message = (
+                    f"systems.{name}.image_dir: {directory} is that of '{other}' already, and each "
+                    "system needs its own"
+                )
+                raise ValueError(message)
+        return self
+
     @property
     def store(self) -> Path:
         return self.store_dir or self.data_dir / "store"

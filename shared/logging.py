@@ -56,9 +56,20 @@ def configure_logging(settings: LogSettings) -> None:
     # Every request of every probe is no news.
     for noisy in ("aiohttp.access", "pymongo"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").addFilter(_without_what_was_sent)
     # They report each lost connection several times, with tracebacks; our adapter does it once.
     for noisier in ("aio_pika", "aiormq"):
         logging.getLogger(noisier).setLevel(logging.CRITICAL)
+
+
+def _without_what_was_sent(record: logging.LogRecord) -> bool:
+    """A request that is no HTTP is not our error, and its text may hold a credential."""
+    error = record.exc_info[1] if record.exc_info else None
+    if type(error).__module__ == "aiohttp.http_exceptions":
+        record.exc_info = None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.msg, record.args = f"malformed_request: {type(error).__name__}", ()
+    return True
 
 
 def name_service(name: str) -> None:

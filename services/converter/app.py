@@ -46,6 +46,7 @@ class Converter(Worker):
 
     async def subscribe(self) -> None:
         own = self._settings.converter
+        await asyncio.to_thread(self._store.keep_to_itself)
         await asyncio.to_thread(self._store.remove_stale)
         packer = LayerPacker(
             store=self._store,

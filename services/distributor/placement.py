@@ -138,13 +138,18 @@ def place_image(
 ) -> None:
     """Have the image under its final name, whole and durable. Blocks."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        # Nobody needs to list it: names would tell of private images, how large and since when.
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         with image_lock(directory, recipe.image_id, cancelled):
             final = directory / f"{recipe.image_id}.squashfs"
             access = placed_for(final, readers)
             _place(recipe, store, final, whole, cancelled, access=access)
+            marks = Marks(directory)
             # Whoever was told before that it may be removed was told of the time before.
-            Marks(directory).renew(recipe.image_id)
+            marks.renew(recipe.image_id)
+            if cancelled.is_set():
+                # Too late: it was given up, and nobody will be told that it stands here.
+                marks.mark(recipe.image_id)
     except SUSPICIOUS:
         check_store(recipe, store, cancelled)
         raise

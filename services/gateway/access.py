@@ -1,7 +1,8 @@
 """Who may see and change which record: the one place that decides it.
 
 A private image is its owner's, and that of the users and groups that the owner named. For anybody
-else it does not exist: no answer may differ from that for a reference nobody ever pulled.
+else it does not exist: no answer may differ from that for a reference nobody ever pulled. Nor are
+others told what somebody asked for and a registry refused: the name alone may be a secret.
 """
 
 from typing import Protocol
@@ -24,8 +25,17 @@ class Guarded(Protocol):
     def allowed_gids(self) -> tuple[int, ...]: ...
 
 
+class Shown(Guarded, Protocol):
+    """What decides whether it is shown to whom only its reference, or nothing, is known."""
+
+    @property
+    def refused(self) -> bool: ...
+    @property
+    def requested_uid(self) -> int | None: ...
+
+
 def may_use(principal: Principal, record: Guarded) -> bool:
-    """See it in lists, look it up, run it, follow its pull."""
+    """Look it up, run it, follow its pull by the pull's id."""
     if not record.private or principal.admin:
         return True
     if principal.uid is None:
@@ -35,6 +45,15 @@ def may_use(principal: Principal, record: Guarded) -> bool:
         or principal.uid in record.allowed_uids
         or not principal.gids.isdisjoint(record.allowed_gids)
     )
+
+
+def may_see(principal: Principal, record: Shown) -> bool:
+    """Hear of it without its pull's id: in lists, in the queue, by its reference."""
+    if not may_use(principal, record):
+        return False
+    if not record.refused or record.private or principal.admin:
+        return True
+    return principal.uid is not None and principal.uid == record.requested_uid
 
 
 def may_manage(principal: Principal, record: ImageRecord) -> bool:
@@ -56,6 +75,11 @@ def readers_of(record: ImageRecord) -> Readers | None:
         return None
     uids = dict.fromkeys((record.owner, *record.allowed_uids))
     return Readers(uids=tuple(uids), gids=record.allowed_gids)
+
+
+def arriving_readers(record: ImageRecord) -> Readers | None:
+    """The same of the image that is being placed for it."""
+    return None if record.arrives_public else readers_of(record)
 
 
 def named_by_owner(record: ImageRecord, readers: Readers | None) -> ImageRecord:

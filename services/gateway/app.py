@@ -1,18 +1,19 @@
 """Wires the gateway: catalog, bus, logic, HTTP, and the loops behind them."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from functools import partial
 
 from aiohttp import web
 
 from services.gateway.auth.compose import authentication, site_secret
-from services.gateway.auth.middleware import authentication_middleware
 from services.gateway.auth.munge import MAX_CREDENTIAL
 from services.gateway.auth.secrets import SiteSecret
 from services.gateway.cursors import Cursors
 from services.gateway.fan_out import FanOut
 from services.gateway.feed import ChangeFeed
+from services.gateway.front import Front
 from services.gateway.handlers.shifter import ShifterHandlers
 from services.gateway.handlers.v1.account import AccountHandlers
 from services.gateway.handlers.v1.docs import DocsHandlers
@@ -28,14 +29,12 @@ from services.gateway.images import Images
 from services.gateway.job_views import JobViews
 from services.gateway.jobs import Jobs
 from services.gateway.lifecycle import Lifecycle
-from services.gateway.limits import Limits, limits_middleware
+from services.gateway.limits import Limits
 from services.gateway.lookups import Lookups
-from services.gateway.measuring import measuring_middleware, not_let_in_middleware
 from services.gateway.outbox import OutboxRelay
 from services.gateway.private import private_images
 from services.gateway.pulls import Pulls
 from services.gateway.sharing import Sharing
-from services.gateway.shifter.answers import wire_error_middleware
 from services.gateway.shifter.asking import WirePulls
 from services.gateway.shifter.images import WireImages
 from services.gateway.sweep import Sweep
@@ -64,16 +63,17 @@ from shared.events import (
     PullProgressed,
     RemovalProposed,
 )
-from shared.http.answers import error_middleware
-from shared.http.guard import guard_middleware
+from shared.http.connections import Connections, room_per_user
+from shared.http.guard import Guard
 from shared.http.health import health_routes
-from shared.http.request_ids import install_request_ids
 from shared.http.server import USUAL_HEADER, HttpServer, LocalListen
+from shared.http.time_limit import TimeLimit
 from shared.tasks import cancel_all, repeat
 
 EVENT_SLOTS = 32
 PING_SECONDS = 2.0
 LOGINS_SECONDS = 300.0
+FIRST_REQUEST_SECONDS = 30.0
 
 
 def build(settings: Settings, bus: Bus) -> "Gateway":
@@ -148,23 +148,26 @@ class Gateway:
                 usage=self._usage,
             ),
         )
+        connections = Connections(
+            min(room_per_user(), settings.gateway.connections_per_user),
+            free=frozenset({0, os.geteuid()}),
+            seconds=FIRST_REQUEST_SECONDS,
+        )
+        front = Front(
+            Guard(settings.gateway.names),
+            self._authentication.authenticator,
+            _limits(settings),
+            TimeLimit(settings.gateway.request_timeout),
+            connections,
+        )
         app = web.Application(
-            middlewares=[
-                measuring_middleware(),
-                wire_error_middleware(),
-                error_middleware(settings.gateway.request_timeout),
-                guard_middleware(settings.gateway.names),
-                not_let_in_middleware(),
-                authentication_middleware(self._authentication.authenticator),
-                limits_middleware(_limits(settings)),
-            ],
+            middlewares=[front.middleware],
             client_max_size=settings.gateway.max_body_bytes,
         )
         app.add_routes(images_v1.fast_routes())
         for each in (*handlers, DocsHandlers(app.router.routes)):
             app.add_routes(each.routes())
         app.add_routes([*page_routes(), *health_routes(self.checks)])
-        install_request_ids(app)
         self.http = HttpServer(
             app,
             settings.gateway.listen,
@@ -173,6 +176,7 @@ class Gateway:
                 "gateway.socket",
                 required=settings.gateway.socket is not None,
             ),
+            connections=connections,
             max_header=USUAL_HEADER + MAX_CREDENTIAL,
         )
         self._consumer: Consumer | None = None

@@ -9,7 +9,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import blake2b
 from typing import Annotated, Final
 
-from pydantic import StringConstraints
+from pydantic import BeforeValidator, StringConstraints
 
 from services.gateway.auth.secrets import SiteSecret
 from shared.errors import InvalidInputError
@@ -20,7 +20,8 @@ _BLOCK: Final = 64
 MOST_TEXT: Final = 2048
 
 Cursor = Annotated[str, StringConstraints(max_length=MOST_TEXT, pattern=r"^[A-Za-z0-9_-]*$")]
-"""As a query's `after`."""
+After = Annotated[Cursor | None, BeforeValidator(lambda text: text or None)]
+"""As a query's `after`; none, and an empty one, is the first page."""
 
 
 class InvalidCursorError(InvalidInputError):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from sys import intern
 
-from services.gateway.access import listed, may_use
+from services.gateway.access import listed, may_see
 from services.gateway.auth.identity import Principal
-from shared.catalog.records import ImageRecord, ImageType
+from shared.catalog.records import Failure, ImageRecord, ImageType
 from shared.models import Bytes, ImageId, Instant, Tolerant
 from shared.states import State
 
@@ -40,10 +40,16 @@ class Outline(Tolerant):
     state: State
     pull_id: str
     requested_at: Instant
+    requested_uid: int | None = None
     brought_by: int | None = None
     last_pull: Instant
     last_used: Instant | None = None
+    failure: Failure | None = None
     current: OutlinedImage | None = None
+
+    @property
+    def refused(self) -> bool:
+        return self.current is None and self.failure is not None and self.failure.refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,8 @@ class Entry:
     image_id: ImageId | None
     """Of the image that can be used; None: there is none."""
     size: int
+    requested_uid: int | None
+    refused: bool
     brought_by: int | None
     last_pull: datetime
     last_used: datetime | None
@@ -104,7 +112,7 @@ class Directory:
     def note(self, key: str, record: ImageRecord | Outline) -> None:
         """Take over what is newer than what is known."""
         before = self._entries.get(key)
-        if before is not None and before.version >= record.version:
+        if before is not None and not _is_newer(before, record):
             return
         entry = _entry(key, record)
         if before is None:
@@ -157,7 +165,7 @@ class Directory:
         """What is under way, then what failed, as far as a principal may know: newest first."""
         wanted = frozenset(systems)
         entries = map(self._entries.__getitem__, self._queued)
-        found = [each for each in entries if each.system in wanted and may_use(principal, each)]
+        found = [each for each in entries if each.system in wanted and may_see(principal, each)]
         return sorted(found, key=queue_place, reverse=True)
 
     def keys(self) -> Iterable[str]:
@@ -193,6 +201,13 @@ def queue_place(entry: Entry) -> tuple[bool, datetime, str]:
     return entry.state.in_flight, entry.requested_at, entry.key
 
 
+def _is_newer(known: Entry, record: ImageRecord | Outline) -> bool:
+    if known.state is State.EXPIRED and known.pull_id != record.pull_id:
+        # It was forgotten and begun anew, which nobody told: its versions count from one again.
+        return True
+    return record.version > known.version
+
+
 def _entry(key: str, record: ImageRecord | Outline) -> Entry:
     return Entry(
         key=intern(key),
@@ -209,6 +224,8 @@ def _entry(key: str, record: ImageRecord | Outline) -> Entry:
         requested_at=record.requested_at,
         image_id=None if record.current is None else intern(record.current.image_id),
         size=0 if record.current is None else record.current.size,
+        requested_uid=record.requested_uid,
+        refused=record.refused,
         brought_by=record.brought_by,
         last_pull=record.last_pull,
         last_used=record.last_used,

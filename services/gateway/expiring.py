@@ -100,7 +100,8 @@ def dismissed(record: ImageRecord | None, now: datetime) -> Changed:
         expires_at=None,
         progress=None,
         recipe=None,
-        failure=None,
+        # That it was asked for is nobody else's news when it has expired, either.
+        failure=record.failure if record.refused else None,
         waiting_since=now,
         due_at=now + (EXPIRED_SHOWN if image is None else FIRST_LOOK),
     )
@@ -166,6 +167,7 @@ def by_digest(moving: ImageRecord) -> ImageRecord | None:
         pinned=False,
         progress=None,
         recipe=None,
+        arrives_public=False,
         failure=None,
         login=None,
         ticket=None,

@@ -9,8 +9,7 @@ from typing import Final
 
 from prometheus_client import Counter
 
-from services.gateway.access import may_manage, may_use
-from services.gateway.auth.identity import NotAllowedError, Principal
+from services.gateway.auth.identity import Principal
 from services.gateway.expiring import (
     USE_COUNTS_AFTER,
     Changed,
@@ -23,11 +22,12 @@ from services.gateway.expiring import (
     used,
 )
 from services.gateway.held import Held
+from services.gateway.meaning import Meaning, manageable
 from services.gateway.transitions import PullTarget
 from shared.catalog.interface import Catalog
-from shared.catalog.records import ImageRecord, image_key
+from shared.catalog.records import ImageRecord
 from shared.deadline import Deadline
-from shared.errors import DrayError, NotFoundError
+from shared.errors import DrayError
 from shared.logging import get_logger
 from shared.models import ImageId, utcnow
 from shared.states import State
@@ -68,6 +68,7 @@ class Expiry:
     ) -> None:
         """`days` says for a system after how many days without use; None: there is no such one."""
         self._catalog = catalog
+        self._meaning = Meaning(catalog)
         self._held = held
         self._days = days
         self._timeout = timeout
@@ -94,16 +95,18 @@ class Expiry:
             self._uses[record.key] = record.system
 
     async def flush(self) -> None:
-        """Write down what was used of late."""
+        """Write down what was used of late; what cannot be written now waits for the next time."""
         now = utcnow()
-        while self._uses:
-            keys = list(self._uses)[:_PAGE]
+        waiting = list(self._uses)
+        for start in range(0, len(waiting), _PAGE):
             steps = {
-                key: partial(used, at=now, days=self._days(self._uses.pop(key)) or 0)
-                for key in keys
+                key: partial(used, at=now, days=self._days(self._uses[key]) or 0)
+                for key in waiting[start : start + _PAGE]
             }
-            # Whoever else changes one at this moment has most likely noted a use as well.
-            await self._catalog.images.change_all(steps, Deadline.after(self._timeout))
+            deadline = Deadline.after(self._timeout)
+            overtaken = await self._catalog.images.change_all(steps, deadline)
+            for key in steps.keys() - overtaken:
+                self._uses.pop(key, None)
 
     async def overdue(self, record: ImageRecord) -> None:
         """The sweep found a record whose time has come, and no pull of it is under way."""
@@ -122,7 +125,7 @@ class Expiry:
         self, target: PullTarget, principal: Principal, *, owner: int | None = None
     ) -> tuple[ImageRecord, ...]:
         """What the principal means by a reference stands for nothing from now on."""
-        records = await self._managed(target, principal, owner)
+        records = await self._meaning.managed(target, principal, owner)
         return await self._expire(records)
 
     async def expire_id(
@@ -139,7 +142,7 @@ class Expiry:
         pinned: bool,
         owner: int | None = None,
     ) -> tuple[ImageRecord, ...]:
-        records = await self._managed(target, principal, owner)
+        records = await self._meaning.managed(target, principal, owner)
         return tuple([await self._pin(record, pinned=pinned) for record in records])
 
     async def pin_id(
@@ -197,23 +200,6 @@ class Expiry:
         step = partial(pin, days=self._days(record.system) or 0, pinned=pinned)
         return await self._change(record.key, step) or record
 
-    async def _managed(
-        self, target: PullTarget, principal: Principal, owner: int | None
-    ) -> list[ImageRecord]:
-        """One's own private image, else what is the site's; `owner` names whose, for admins."""
-        whose = principal.uid if owner is None else owner
-        own = None
-        if whose is not None:
-            key = image_key(target.system, target.itype, target.reference, whose)
-            own = await self._catalog.images.get(key)
-        found = [] if own is None else [own]
-        if own is None or not own.private:
-            key = image_key(target.system, target.itype, target.reference)
-            public = await self._catalog.images.get(key)
-            found += [] if public is None else [public]
-        named = f"{target.reference} on {target.system}"
-        return _manageable(found, principal, named)
-
     async def _managed_by_id(
         self, system: str, image_id: ImageId, principal: Principal
     ) -> list[ImageRecord]:
@@ -223,21 +209,9 @@ class Expiry:
         while page := await self._catalog.images.find(where, after=after, limit=_PAGE):
             found += page
             after = page[-1].key
-        return _manageable(found, principal, f"image {image_id} on {system}")
+        return manageable(found, principal, f"image {image_id} on {system}")
 
     async def _change(
         self, key: str, step: Callable[[ImageRecord | None], Changed]
     ) -> ImageRecord | None:
         return await self._catalog.images.change(key, step, Deadline.after(self._timeout))
-
-
-def _manageable(records: list[ImageRecord], principal: Principal, named: str) -> list[ImageRecord]:
-    seen = [record for record in records if may_use(principal, record)]
-    if not seen:
-        raise NotFoundError(f"there is no {named}")
-    managed = [record for record in seen if may_manage(principal, record)]
-    if not managed:
-        raise NotAllowedError(
-            f"{named} is not yours: only who pulled it and the site's operators may do this"
-        )
-    return managed

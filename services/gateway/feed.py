@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.gateway.directory import Directory, Entry, Outline
-from shared.catalog.interface import Catalog, PendingEvent
+from shared.catalog.interface import Catalog, Changed, PendingEvent
 from shared.catalog.records import ImageRecord, Record
 from shared.deadline import Deadline
 from shared.errors import DrayError
@@ -60,8 +60,11 @@ class _Followed:
     record: ImageRecord | None = None
     signal: _Signal = field(default_factory=_Signal)
 
+    def knows(self, version: int) -> bool:
+        return self.record is not None and self.record.version >= version
+
     def note(self, record: ImageRecord) -> None:
-        if self.record is None or self.record.version < record.version:
+        if not self.knows(record.version):
             self.record = record
             self.signal.wake()
 
@@ -204,17 +207,25 @@ class ChangeFeed:
     async def _round(self) -> None:
         began = time.monotonic()
         changes, position = await self._images.changed_since(self._position)
-        keys = [each.key for each in changes if each.version > self.directory.version(each.key)]
+        keys = [each.key for each in changes if not self._is_known(each)]
         for start in range(0, len(keys), _PAGE):
             await self._read(keys[start : start + _PAGE])
         self._position = position
         self._polled_at = began
 
+    def _is_known(self, change: Changed) -> bool:
+        """A record that was read for somebody on the way is in the directory before a poll is."""
+        followed = self._followed.get(change.key)
+        if followed is not None and not followed.knows(change.version):
+            return False
+        return self.directory.version(change.key) == change.version
+
     async def _read(self, keys: Sequence[str]) -> None:
         followed = [key for key in keys if key in self._followed]
+        # Before anything is waited for: whoever begins to follow meanwhile reads for themselves.
+        others = [key for key in keys if key not in self._followed]
         for record in await self._images.get_many(followed):
             self._note(record)
-        others = [key for key in keys if key not in self._followed]
         for key, outline in await self._images.outlines_of(Outline, others):
             self.directory.note(key, outline)
 

@@ -36,6 +36,8 @@ class Held:
         after: str | None = None
         where = {"system": system, "released_at": None}
         while page := await self._catalog.jobs.find(where, after=after, limit=_PAGE):
-            held.update(image.image_id for job in page for image in job.images)
+            # Asked of each: where an earlier version stored it, the index does not say.
+            open_jobs = (job for job in page if job.released_at is None)
+            held.update(image.image_id for job in open_jobs for image in job.images)
             after = page[-1].key
         return frozenset(held)

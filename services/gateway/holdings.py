@@ -1,7 +1,8 @@
 """Who holds how much on which system: sums over the directory, kept as it changes.
 
 An image counts once for each user and once for its system, however many references stand for it.
-A reference is its owner's; one of the site's is whose who pulled it last.
+A reference is its owner's; one of the site's is whose who brought it. A pull under way is whose who
+asked for it; the public asks as one.
 """
 
 from collections import Counter, defaultdict
@@ -49,7 +50,7 @@ class Holdings:
     def __init__(self, directory: Directory) -> None:
         self._users: defaultdict[tuple[str, int], Holding] = defaultdict(Holding)
         self._systems: defaultdict[str, Holding] = defaultdict(Holding)
-        self._pulls: Counter[int] = Counter()
+        self._pulls: Counter[int | None] = Counter()
         directory.listen(self._noted)
 
     def user(self, system: str, uid: int) -> Holding:
@@ -58,30 +59,30 @@ class Holdings:
     def system(self, system: str) -> Holding:
         return self._systems.get(system) or Holding()
 
-    def pulls(self, uid: int) -> int:
+    def pulls(self, uid: int | None) -> int:
         """How many pulls of theirs are under way, on all systems."""
         return self._pulls[uid]
 
     def _noted(self, before: Entry | None, after: Entry) -> None:
         if before is not None:
             self._forget(before)
-        uid = holder(after)
-        if uid is not None and after.state.in_flight:
-            self._pulls[uid] += 1
+        if after.state.in_flight:
+            self._pulls[after.requested_uid] += 1
         if after.image_id is None:
             return
+        uid = holder(after)
         self._systems[after.system].add(after.image_id, after.size)
         if uid is not None:
             self._users[after.system, uid].add(after.image_id, after.size)
 
     def _forget(self, entry: Entry) -> None:
-        uid = holder(entry)
-        if uid is not None and entry.state.in_flight:
-            self._pulls[uid] -= 1
-            if not self._pulls[uid]:
-                del self._pulls[uid]
+        if entry.state.in_flight:
+            self._pulls[entry.requested_uid] -= 1
+            if not self._pulls[entry.requested_uid]:
+                del self._pulls[entry.requested_uid]
         if entry.image_id is None:
             return
+        uid = holder(entry)
         self._systems[entry.system].take(entry.image_id, entry.size)
         if uid is not None:
             mine = self._users[entry.system, uid]

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
-from services.gateway.access import may_use
+from services.gateway.access import may_see, may_use
 from services.gateway.auth.identity import Principal
 from services.gateway.transitions import PullTarget
 from shared.catalog.interface import Catalog, Where
@@ -33,24 +33,24 @@ class Images:
             record = await self._catalog.images.get(key)
             if record is not None and record.current is not None:
                 return record
-            standing = standing or record
+            if standing is None and record is not None and may_see(principal, record):
+                standing = record
         if principal.uid is not None:
             where = {"reference": target.reference, "system": target.system}
-            async with aclosing(self._usable(principal, where)) as shared:
+            async with aclosing(self.usable(principal, where)) as shared:
                 async for record in shared:
                     return record
         raise not_ready(target, standing)
 
     async def by_id(self, principal: Principal, system: str, image_id: str) -> ImageRecord:
         where = {"image_id": image_id, "system": system}
-        async with aclosing(self._usable(principal, where)) as found:
+        async with aclosing(self.usable(principal, where)) as found:
             async for record in found:
                 return record
         raise NotFoundError(f"there is no READY image with the id {image_id} on {system}")
 
-    async def _usable(
-        self, principal: Principal, where: Where
-    ) -> AsyncGenerator[ImageRecord, None]:
+    async def usable(self, principal: Principal, where: Where) -> AsyncGenerator[ImageRecord, None]:
+        """All that one may use, in the order of keys."""
         after: str | None = None
         while page := await self._catalog.images.find(where, after=after, limit=_PAGE):
             for record in page:
@@ -76,7 +76,7 @@ def _standing(record: ImageRecord | None) -> str:
     if record is None:
         return ""
     if record.state in {State.EXPIRING, State.EXPIRED}:
-        return " (it has expired)"
+        return " (it was removed or has expired)"
     if record.failure is not None:
         return f" (its last pull failed: {record.failure.message})"
     return f" (its pull is in state {record.state})"

@@ -8,7 +8,14 @@ from prometheus_client import Counter
 
 from services.gateway.admission import Admission
 from services.gateway.auth.identity import Principal
-from services.gateway.expiring import Usable, by_digest, kept, stray
+from services.gateway.expiring import (
+    Changed,
+    Usable,
+    by_digest,
+    dismissed,
+    kept,
+    stray,
+)
 from services.gateway.expiry import Expiry
 from services.gateway.feed import ChangeFeed
 from services.gateway.held import Held
@@ -17,12 +24,13 @@ from services.gateway.readers import ReadersBook
 from services.gateway.removals import Removals
 from services.gateway.transitions import PullTarget
 from shared.bus.interface import Bus
-from shared.catalog.interface import Catalog
+from shared.catalog.interface import Catalog, Step
 from shared.catalog.records import ImageRecord
 from shared.config import Settings
 from shared.deadline import Deadline
 from shared.errors import NotAdmittedError
 from shared.events import ImageConverted, ImagePlaced
+from shared.models import utcnow
 from shared.states import State
 
 REFUSED = Counter(
@@ -78,19 +86,43 @@ class Lifecycle:
             return
         digest = by_digest(record)
         if digest is not None:
-            step = partial(kept, digest=digest, days=self._days.get(record.system, 0))
-            await self._catalog.images.change(digest.key, step, Deadline.after(self._timeout))
+            await self._keep(record, digest)
 
     async def was_placed(self, event: ImagePlaced) -> None:
         """Perhaps nobody wanted it any more."""
-        step = partial(stray, event=event)
-        await self._catalog.images.change(event.key, step, Deadline.after(self._timeout))
+        await self._change(event.key, partial(stray, event=event))
+
+    async def _keep(self, moving: ImageRecord, digest: ImageRecord) -> None:
+        written = False
+
+        def step(found: ImageRecord | None) -> Changed:
+            nonlocal written
+            change = kept(found, digest, self._days.get(digest.system, 0))
+            written = change is not None
+            return change
+
+        after = await self._change(digest.key, step)
+        still = await self._catalog.images.get(moving.key) if written else moving
+        if after is None or (still is not None and still.image_id == digest.image_id):
+            return
+        # Doubled and late: the reference has moved on before this was written, and perhaps the
+        # file has gone as well.
+        await self._change(after.key, partial(_undone, version=after.version))
+
+    async def _change(self, key: str, step: Step[ImageRecord]) -> ImageRecord | None:
+        return await self._catalog.images.change(key, step, Deadline.after(self._timeout))
 
     def start(self) -> None:
         self.expiry.start()
 
     async def stop(self) -> None:
         await self.expiry.stop()
+
+
+def _undone(found: ImageRecord | None, version: int) -> Changed:
+    if found is None or found.version != version or found.state.in_flight:
+        return None
+    return dismissed(found, utcnow())
 
 
 @contextmanager

@@ -13,13 +13,8 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
-
-from services.gateway.auth.identity import Principal, principal_of
-from services.gateway.auth.middleware import API_PATHS
+from services.gateway.auth.identity import Principal
 from shared.errors import DrayError
-from shared.http.answers import is_stream
 
 MOST_REMEMBERED: Final = 20_000
 STREAM_RETRY: Final = 10
@@ -102,25 +97,8 @@ class Limits:
                 del self._streams[user]
 
 
-def limits_middleware(limits: Limits) -> Middleware:
-    """To stand behind the one that says who asks."""
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        principal = principal_of(request)
-        if principal.admin or not request.path.startswith(API_PATHS):
-            return await handler(request)
-        user = counted_as(principal, request.remote)
-        limits.request(user)
-        if not is_stream(request):
-            return await handler(request)
-        with limits.stream(user):
-            return await handler(request)
-
-    return middleware
-
-
 def counted_as(principal: Principal, remote: str | None) -> str:
+    """Whose requests these are: a user's, a service account's, or a network's."""
     if principal.uid is not None:
         return f"uid {principal.uid}"
     if principal.via == "token":

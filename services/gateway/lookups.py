@@ -14,7 +14,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from services.gateway.access import may_use
+from services.gateway.access import may_see, may_use
 from services.gateway.auth.identity import Principal
 from services.gateway.directory import Entry
 from services.gateway.feed import ChangeFeed
@@ -105,11 +105,11 @@ class Lookups:
     async def record(self, principal: Principal, entry: Entry) -> ImageRecord | None:
         """All of it, as it is now; None if this one may not see it any more."""
         record = await self._images.get(entry.key)
-        return record if record is not None and may_use(principal, record) else None
+        return record if record is not None and may_see(principal, record) else None
 
     async def standing(self, principal: Principal, target: PullTarget) -> ImageRecord | None:
         """Of a reference without a usable image: the record that tells why."""
-        seen = [each for each in self._named(target) if may_use(principal, each)]
+        seen = [each for each in self._named(target) if may_see(principal, each)]
         for entry in sorted(seen, key=lambda each: _rank(principal, each)):
             return await self.record(principal, entry)
         return None
@@ -146,7 +146,7 @@ class Lookups:
     async def pull_of(self, principal: Principal, key: str) -> Rendered | None:
         """The pull of one record, as far as it is there and may be seen."""
         entry = self._directory.get(key)
-        if entry is None or not may_use(principal, entry):
+        if entry is None or not may_see(principal, entry):
             return None
         for _, made in await self.pulls(principal, [entry]):
             return made
@@ -192,7 +192,7 @@ class Lookups:
                 self._directory.note(record.key, record)
                 read = self._directory.get(record.key)
                 made = renderings.render(record)
-                if read is not None and made is not None and may_use(principal, record):
+                if read is not None and made is not None and may_see(principal, record):
                     found[record.key] = read, made
         return [found[entry.key] for entry in entries if entry.key in found]
 

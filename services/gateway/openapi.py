@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from services.gateway.auth.identity import NotAllowedError, NotAuthenticatedError
 from services.gateway.limits import TooManyRequestsError, TooManyStreamsError
 from shared.api import API, Problem
+from shared.api.account import ScopeName
 from shared.errors import (
     CatalogUnavailableError,
     DeadlineExceededError,
@@ -120,6 +121,7 @@ def _operation(
         "tags": [path.removeprefix(f"{API}/").split("/")[0]],
         "summary": " ".join(summary.split()).rstrip("."),
         "security": _SECURITY[found.needs],
+        "x-scope": _scope(route, found),
         "responses": _responses(route, found, schemas),
     }
     if more:
@@ -130,6 +132,13 @@ def _operation(
         content = {"application/json": {"schema": schemas.taken(found.body)}}
         described["requestBody"] = {"required": True, "content": content}
     return described
+
+
+def _scope(route: web.AbstractRoute, found: Operation) -> ScopeName:
+    """What a token must be good for."""
+    if found.needs == "admin":
+        return "admin"
+    return "read" if route.method in {"GET", "HEAD"} else "pull"
 
 
 def _parameters(path: str, found: Operation) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from services.gateway.auth.identity import Login, Principal
 from services.gateway.feed import ChangeFeed
 from services.gateway.lifecycle import Lifecycle
 from services.gateway.logins import Logins
+from services.gateway.meaning import Meaning
 from services.gateway.quotas import QuotaExceededError
 from services.gateway.transitions import Changed, PullTarget, Request, Transitions
 from services.gateway.watch import Watch
@@ -60,6 +61,7 @@ class Pulls:
         timeout: float,
     ) -> None:
         self._catalog = catalog
+        self._meaning = Meaning(catalog)
         self._feed = feed
         self._transitions = transitions
         self._logins = logins
@@ -136,15 +138,8 @@ class Pulls:
         return record
 
     async def mine(self, target: PullTarget, principal: Principal) -> ImageRecord:
-        """What stands for a reference to its owner, or, where there is none, to everybody."""
-        owned = replace(target, owner=principal.uid)
-        for key in dict.fromkeys((owned.key, target.key)):
-            record = await self._catalog.images.get(key)
-            if record is not None:
-                return record
-        raise NotFoundError(
-            f"you have no image {target.reference} on {target.system}: pull it first"
-        )
+        """Of whom one may hear who may use it: one's own image, or the site's."""
+        return await self._meaning.mine(target, principal)
 
     async def name_readers(
         self, target: PullTarget, principal: Principal, readers: Readers
@@ -228,7 +223,9 @@ class Pulls:
         try:
             await self._lifecycle.may_be_placed(event)
         except QuotaExceededError as exc:
-            await self.on_failed(PullFailed.because(event, exc))
+            refused = PullFailed.because(event, exc)
+            log.warning("pull_refused", code=refused.code, error=refused.message)
+            await self._apply(event, lambda r: self._transitions.refused(r, refused, utcnow()))
             return
         await self._apply(event, lambda r: self._transitions.converted(r, event, utcnow()))
 

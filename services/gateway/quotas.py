@@ -57,8 +57,10 @@ class Quotas:
     async def check(self, principal: Principal, target: PullTarget) -> None:
         """An error unless this user may begin to pull that."""
         uid, limits = principal.uid, self.limits
-        if uid is None or (limits.user_images, limits.user_pulls_in_flight) == (None, None):
+        if (limits.user_images, limits.user_pulls_in_flight) == (None, None):
             return
+        if uid is None and principal.via != "nobody":
+            return  # a service account
         await self._feed.fresh()
         known = self._feed.directory.get(target.key)
         if known is not None and known.state.in_flight:
@@ -66,9 +68,11 @@ class Quotas:
         under_way, most = self._holdings.pulls(uid), limits.user_pulls_in_flight
         if most is not None and under_way >= most:
             raise TooManyPullsError(
-                f"{under_way} pulls of yours are under way, and {most} may be: wait for one to end "
-                "(dray queue)"
+                f"{under_way} pulls of {'the public' if uid is None else 'yours'} are under way, "
+                f"and {most} may be: wait for one to end (dray queue)"
             )
+        if uid is None:
+            return
         mine, most = self._holdings.user(target.system, uid), limits.user_images
         renewed = known is not None and known.image_id in mine.references
         if most is not None and mine.images >= most and not renewed:
@@ -90,6 +94,8 @@ class Quotas:
         if uid is not None and most is not None:
             mine = self._holdings.user(entry.system, uid)
             if mine.bytes_with(entry, image, size) > most:
+                if size > most:
+                    raise _never_fits(size, most, f"a user has on {entry.system}")
                 raise QuotaExceededError(
                     f"this image has {size:,} bytes, your {mine.images} images on {entry.system} "
                     f"have {mine.bytes:,}, and {most:,} may be: remove some (dray rm), then pull "
@@ -99,10 +105,12 @@ class Quotas:
         if most is not None:
             held = self._holdings.system(entry.system)
             if held.bytes_with(entry, image, size) > most:
+                if size > most:
+                    raise _never_fits(size, most, f"{entry.system} holds")
                 raise QuotaExceededError(
-                    f"this image has {size:,} bytes, the images of {entry.system} have "
-                    f"{held.bytes:,}, and {most:,} may be: remove some of yours (dray rm), or ask "
-                    "the operators to make room, then pull again"
+                    f"this image has {size:,} bytes, for which {entry.system} has no room left, "
+                    f"where {most:,} may be: remove some of yours (dray rm), or ask the operators "
+                    "to make room, then pull again"
                 )
 
     async def standing(self, principal: Principal) -> list[Standing]:
@@ -111,7 +119,7 @@ class Quotas:
         return [self._standing(principal, system) for system in self._of_systems]
 
     def pulls(self, principal: Principal) -> int:
-        return 0 if principal.uid is None else self._holdings.pulls(principal.uid)
+        return self._holdings.pulls(principal.uid)
 
     def system_limit(self, system: str) -> int | None:
         own = self._of_systems.get(system)
@@ -124,10 +132,24 @@ class Quotas:
             system=system,
             images=mine.images if mine else 0,
             bytes=mine.bytes if mine else 0,
-            system_bytes=self._holdings.system(system).bytes,
+            system_bytes=self._seen(principal, system),
             system_limit=self.system_limit(system),
         )
+
+    def _seen(self, principal: Principal, system: str) -> int:
+        """What the images have together that this one may know of; one more would show."""
+        if principal.admin:
+            return self._holdings.system(system).bytes
+        entries = self._feed.directory.usable((system,), principal, None)
+        return sum({entry.image_id: entry.size for entry in entries}.values())
 
     def _bounds_bytes(self) -> bool:
         limits = (self.limits.user_bytes, self.limits.system_bytes, *self._of_systems.values())
         return any(limit is not None for limit in limits)
+
+
+def _never_fits(size: int, most: int, what: str) -> QuotaExceededError:
+    return QuotaExceededError(
+        f"this image has {size:,} bytes, and {most:,} may be all that {what}: it can never fit, "
+        "whatever is removed; pull a smaller one, or ask the operators for more"
+    )

@@ -7,7 +7,7 @@ a number that only grows, so that a late event cannot bring back who was taken o
 
 from functools import partial
 
-from services.gateway.access import readers_of
+from services.gateway.access import arriving_readers, readers_of
 from shared.catalog.interface import Catalog, Change
 from shared.catalog.records import ImageRecord, ReadersRecord
 from shared.deadline import Deadline
@@ -40,8 +40,8 @@ class ReadersBook:
     ) -> None:
         """To be called after a change of a record that stands, or stood, for the image.
 
-        `beside` is a record that is about to. `anew` where the image was just placed: the
-        distributor then knows only what that placement said.
+        `beside` is a record that is about to, with what is being placed for it. `anew` where the
+        image was just placed: the distributor then knows only what that placement said.
         """
         key = f"{system}/{image_id}"
         for _ in range(_ATTEMPTS):
@@ -83,7 +83,7 @@ class ReadersBook:
         uids: set[int] = set()
         gids: set[int] = set()
         for record in records:
-            readers = readers_of(record)
+            readers = (arriving_readers if record is beside else readers_of)(record)
             if readers is None:
                 return (None,)
             uids.update(readers.uids)

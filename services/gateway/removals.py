@@ -16,6 +16,7 @@ from shared.bus.interface import Bus
 from shared.catalog.interface import Catalog
 from shared.catalog.records import ImageRecord
 from shared.deadline import Deadline
+from shared.errors import CatalogUnavailableError
 from shared.events import ImageExpired, RemovalDecided, RemovalProposed
 from shared.logging import get_logger
 from shared.models import ImageId, utcnow
@@ -52,6 +53,17 @@ class Removals:
 
     async def on_proposed(self, event: RemovalProposed) -> None:
         """No answer means later: the distributor asks again."""
+        try:
+            await self._answer(event)
+        except CatalogUnavailableError as exc:
+            # Not tried again here: a catalog that is away for long would fill the dead letters.
+            DECISIONS.labels("later").inc()
+            log.warning("removal_not_decided", image=event.image_id, error=exc.message)
+
+    async def on_expired(self, event: ImageExpired) -> None:
+        await self._settle(event.system, event.image_id)
+
+    async def _answer(self, event: RemovalProposed) -> None:
         if await self._about_to_stand(event.system, event.image_id):
             # First this: who is about to stand for it may do so before the next question.
             DECISIONS.labels("later").inc()
@@ -75,9 +87,6 @@ class Removals:
             # Those whose records let it go may not be among its readers any more.
             await self._readers.tell(event.system, event.image_id)
             await self._settle(event.system, event.image_id)
-
-    async def on_expired(self, event: ImageExpired) -> None:
-        await self._settle(event.system, event.image_id)
 
     async def _about_to_stand(self, system: str, image_id: ImageId) -> bool:
         async for record in self._records({"system": system, "state": State.TRANSFER.value}):

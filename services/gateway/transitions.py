@@ -185,7 +185,7 @@ class Transitions:
             waiting_since=now,
             begun=False,
             recipe=event.recipe,
-            private=record.owner is not None and event.authenticated,
+            arrives_public=record.owner is not None and not event.authenticated,
             progress=Progress(stage=State.TRANSFER, total=event.recipe.size),
             due_at=self._lease(now),
         )
@@ -200,7 +200,8 @@ class Transitions:
             return None
         current = placed_image(record, recipe, event, now)
         confirmed = {"last_pull": now, "checked_at": now}
-        stands = {"current": current, "image_id": current.image_id}
+        private = record.private and not record.arrives_public
+        stands = {"current": current, "image_id": current.image_id, "private": private}
         ended = self._ended(record, State.READY, **stands, **confirmed)
         return Change(ended, dropped(record, ended))
 
@@ -225,6 +226,12 @@ class Transitions:
                 )
             )
         return self._failure(record, event.code, event.message, now)
+
+    def refused(self, record: ImageRecord | None, event: PullFailed, now: datetime) -> Changed:
+        """What was converted may not be placed; where it may already, the word is a doubled one."""
+        if record is None or record.state not in CONVERTING:
+            return None
+        return self.failed(record, event, now)
 
     def gone_quiet(self, record: ImageRecord | None, now: datetime) -> Changed:
         """The lease ran out: nobody has spoken of this pull for too long."""
@@ -312,7 +319,7 @@ class Transitions:
 
     def _ended(self, record: ImageRecord, state: State, **changes: object) -> ImageRecord:
         ended = {"due_at": None, "progress": None, "recipe": None, "failure": None, **changes}
-        ended |= {"login": None, "ticket": None}
+        ended |= {"login": None, "ticket": None, "arrives_public": False}
         return lasting(record.but(state=state, **ended), self.days(record.system))
 
     def days(self, system: str) -> int:

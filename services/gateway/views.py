@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from services.gateway.expiring import last_use
 from shared.api import (
     ImageDetail,
     ImageView,
@@ -39,6 +40,10 @@ def image_view(record: ImageRecord) -> ImageView | None:
         labels=current.config.labels,
         ready_at=current.ready_at,
         private=record.private,
+        owner=record.owner if record.private else None,
+        pinned=record.pinned,
+        expires_at=record.expires_at,
+        last_used=last_use(record),
     )
 
 

@@ -1,6 +1,6 @@
 """What a worker is asked to do for a record, told in an event: pure functions too."""
 
-from services.gateway.access import readers_of
+from services.gateway.access import arriving_readers
 from shared.catalog.records import ImageRecord, PlacedImage
 from shared.events import (
     Event,
@@ -49,7 +49,7 @@ def placement_work(record: ImageRecord, recipe: Recipe, cause: Event | None) -> 
         **_context(record, cause),
         system=record.system,
         recipe=recipe,
-        readers=readers_of(record),
+        readers=arriving_readers(record),
     )
 
 

@@ -5,11 +5,10 @@ import fcntl
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from aiohttp import web
 
-from services.node_agent.connections import Connections, room_per_user
 from services.node_agent.holds import Holds
 from services.node_agent.jobs import Jobs
 from services.node_agent.local_api import LocalApi, socket_path
@@ -23,11 +22,15 @@ from shared.bus.interface import Bus
 from shared.config import Settings
 from shared.deadline import Deadline
 from shared.errors import ConfigError
+from shared.http.connections import Connections, room_per_user
 from shared.http.health import health_routes
 from shared.http.server import HttpServer
 from shared.logging import get_logger
 
 log = get_logger(__name__)
+
+REQUEST_SECONDS: Final = 5.0
+"""From the connection to the whole request: on one machine far more than anybody needs."""
 
 
 def build(settings: Settings, bus: Bus, *, serve_health: bool = True) -> "NodeAgent":
@@ -72,7 +75,9 @@ class NodeAgent:
             self._socket_path,
             jobs,
             lambda: self._status(jobs, holds, mounter),
-            Connections(room_per_user(), free=frozenset({0, os.geteuid()})),
+            Connections(
+                room_per_user(), free=frozenset({0, os.geteuid()}), seconds=REQUEST_SECONDS
+            ),
         )
         await local.start()
         self._local = local

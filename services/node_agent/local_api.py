@@ -16,12 +16,13 @@ from aiohttp.typedefs import Handler
 from pydantic import TypeAdapter, ValidationError
 
 from services.node_agent.callers import identify
-from services.node_agent.connections import Connections, peer, peer_groups
+from services.node_agent.groups import peer_groups
 from services.node_agent.jobs import SITE, Jobs
 from services.node_agent.readers import User
 from shared.api import AgentStatus, MountRequest
 from shared.errors import ConfigError, InvalidInputError
 from shared.http.answers import answer, error_middleware, invalid_input, read_body
+from shared.http.connections import Connections, peer
 from shared.models import JobId
 
 MAX_PATH_BYTES: Final = 107
@@ -56,7 +57,7 @@ class LocalApi:
         self._jobs = jobs
         self._status = status
         app = web.Application(
-            middlewares=[_only_request, error_middleware(timeout=None), self._complete],
+            middlewares=[_only_request, error_middleware, self._complete],
             client_max_size=_MAX_BODY,
         )
         app.add_routes(

@@ -25,7 +25,8 @@ class TokenRequest(Strict):
 
     scopes: Annotated[tuple[ScopeName, ...], Field(min_length=1, max_length=3)] = ("read",)
     service: ServiceName | None = None
-    seconds: Annotated[float, Field(gt=0, le=7 * 86400)] = 3600.0
+    seconds: Annotated[float, Field(gt=0, le=1e12)] = 3600.0
+    """For how long; each site has its own most."""
 
 
 class TokenView(Tolerant):

@@ -37,6 +37,14 @@ class ImageView(Tolerant):
     ready_at: Instant
     private: bool = False
     """Its registry gives it only to users whom it knows: it is its owner's, and its readers'."""
+    owner: Uid | None = None
+    """Whose it is, if it is private; what is public is everybody's."""
+    pinned: bool = False
+    """It does not expire by itself."""
+    expires_at: Instant | None = None
+    """Unless it is used again, or pinned."""
+    last_used: Instant | None = None
+    """Pulling counts; uses within an hour of one that counts do not."""
 
 
 class LayerView(LayerShare):

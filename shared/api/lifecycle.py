@@ -63,7 +63,7 @@ class QuotaStanding(Tolerant):
     images: Bytes
     bytes: Bytes
     system_bytes: Bytes
-    """What all images of the system have together."""
+    """What all images of the system have together that you may know of; all, for operators."""
     system_limit: Bytes | None
 
 

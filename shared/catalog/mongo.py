@@ -43,7 +43,8 @@ from shared.catalog.totals import Place, Total, Totals, Wanted
 from shared.deadline import Deadline
 from shared.errors import CatalogUnavailableError, ConfigError
 
-SCHEMA = 1
+SCHEMA = 2
+"""1 knew no owners: its gateways would show private images to everybody, and forget whose."""
 DATABASE = "dray"
 """Where the URL names no database."""
 

@@ -51,6 +51,11 @@ class Failure(Tolerant):
     code: str
     message: str
 
+    @property
+    def refused(self) -> bool:
+        """The registry does not give it, or says so by not knowing it, as many do."""
+        return self.code in {"registry_access_refused", "image_not_found"}
+
 
 class Progress(Tolerant):
     """How far the running attempt is, as its worker last said."""
@@ -106,6 +111,8 @@ class ImageRecord(Record):
     """Whose it is; None: the site's, which everybody sees. Each owner has a record of their own."""
     private: bool = False
     """Of an owner's record: its registry asked for credentials, or that is not known yet."""
+    arrives_public: bool = False
+    """What is being placed is everybody's; `private` tells of what stands until then."""
     allowed_uids: tuple[Uid, ...] = ()
     allowed_gids: tuple[Uid, ...] = ()
     """Who else may see and use a private image."""
@@ -146,6 +153,11 @@ class ImageRecord(Record):
     """The recipe that is being placed; kept only while TRANSFER may have to be repeated."""
     image_id: ImageId | None = None
     current: PlacedImage | None = None
+
+    @property
+    def refused(self) -> bool:
+        """All that there is of it is a registry's refusal."""
+        return self.current is None and self.failure is not None and self.failure.refused
 
 
 class StagingState(StrEnum):

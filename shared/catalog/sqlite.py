@@ -34,7 +34,8 @@ from shared.catalog.totals import Place, Total, Totals, Wanted
 from shared.deadline import Deadline
 from shared.errors import CatalogUnavailableError, ConfigError
 
-SCHEMA = 1
+SCHEMA = 2
+"""1 knew no owners: its gateways would show private images to everybody, and forget whose."""
 LOCK_SECONDS = 5.0
 """How long a write waits for another process's transaction."""
 

@@ -4,15 +4,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final, TypeGuard, TypeVar
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 from pydantic import BaseModel, ValidationError
 
 from shared.api import Problem
 from shared.errors import DrayError, InvalidInputError
-from shared.http.time_limit import TimeLimit
 from shared.logging import get_logger
 
 log = get_logger(__name__)
@@ -55,12 +54,8 @@ def read_query(request: web.Request, model: type[M]) -> M:
         raise invalid_input(exc) from exc
 
 
-def is_stream(request: web.Request) -> bool:
-    return _is_stream(request.match_info.route)
-
-
 @lru_cache(_ROUTES)
-def _is_stream(route: web.AbstractRoute) -> bool:
+def is_stream(route: web.AbstractRoute) -> bool:
     return (route.name or "").startswith(STREAM_ROUTE)
 
 
@@ -73,34 +68,33 @@ def invalid_input(exc: ValidationError) -> InvalidInputError:
     return InvalidInputError("; ".join(problems[:10]))
 
 
-def error_middleware(timeout: float | None) -> Middleware:
-    """Turn every error into a problem that says what to do, and bound every request's time.
+@web.middleware
+async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every error into a problem that says what to do; redirects are none."""
+    try:
+        return await handler(request)
+    except Exception as exc:
+        if is_redirect(exc):
+            raise
+        return problem_of(request, exc)
 
-    None leaves the bound to the handlers.
-    """
-    limit = None if timeout is None else TimeLimit(timeout)
 
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            if limit is None or is_stream(request):
-                return await handler(request)
-            return await limit.run(request, handler)
-        except DrayError as exc:
-            if exc.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                log.warning("request_failed", path=request.path, code=exc.code, error=exc.message)
-            return _problem(request, exc.status, exc.code, exc.message, exc.headers)
-        except web.HTTPException as exc:
-            if exc.status < HTTPStatus.BAD_REQUEST:
-                raise
-            code, advice = _code_of(exc.status), _advice(request, exc)
-            return _problem(request, exc.status, code, advice, _kept_headers(exc))
-        except Exception:
-            log.exception("request_failed", path=request.path)
-            message = "an error of ours; the service's log tells more under this path and time"
-            return _problem(request, 500, INTERNAL_ERROR, message)
+def is_redirect(exc: Exception) -> TypeGuard[web.HTTPException]:
+    return isinstance(exc, web.HTTPException) and exc.status < HTTPStatus.BAD_REQUEST
 
-    return middleware
+
+def problem_of(request: web.Request, exc: Exception) -> web.Response:
+    """What a client is told of an error; what is the service's fault is logged as well."""
+    if isinstance(exc, DrayError):
+        if exc.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.warning("request_failed", path=request.path, code=exc.code, error=exc.message)
+        return _problem(request, exc.status, exc.code, exc.message, exc.headers)
+    if isinstance(exc, web.HTTPException):
+        code, advice = _code_of(exc.status), _advice(request, exc)
+        return _problem(request, exc.status, code, advice, _kept_headers(exc))
+    log.error("request_failed", path=request.path, exc_info=exc)
+    message = "an error of ours; the service's log tells more under this path and time"
+    return _problem(request, 500, INTERNAL_ERROR, message)
 
 
 def _problem(

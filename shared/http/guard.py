@@ -13,7 +13,6 @@ from functools import lru_cache, partial
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler, Middleware
 
 from shared.errors import DrayError
 
@@ -43,22 +42,21 @@ class NotJsonError(DrayError):
     status = 415
 
 
-def guard_middleware(names: Iterable[str]) -> Middleware:
-    """`names` are the service's own, beside its addresses, localhost and this host's name."""
-    own = {"localhost", socket.gethostname().lower(), *(name.lower() for name in names)}
-    # Nearly all requests name the same few; a name that is refused raises, and is not kept.
-    check_host = lru_cache(_HOSTS)(partial(_check_host, own=own))
+class Guard:
+    """Refuses what a page of a stranger may have sent."""
 
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        check_host(request.host)
+    def __init__(self, names: Iterable[str]) -> None:
+        """`names` are the service's own, beside its addresses, localhost and this host's name."""
+        own = {"localhost", socket.gethostname().lower(), *(name.lower() for name in names)}
+        # Nearly all requests name the same few; a name that is refused raises, and is not kept.
+        self._check_host = lru_cache(_HOSTS)(partial(_check_host, own=own))
+
+    def check(self, request: web.Request) -> None:
+        self._check_host(request.host)
         if request.method not in _READING:
             _check_origin(request)
             if request.body_exists and request.content_type != "application/json":
                 raise NotJsonError("send the body as JSON, with Content-Type: application/json")
-        return await handler(request)
-
-    return middleware
 
 
 def _check_host(host: str, own: set[str]) -> None:

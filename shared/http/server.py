@@ -1,6 +1,8 @@
 """An HTTP server that starts and stops with its service."""
 
+import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -8,7 +10,8 @@ from typing import Final
 from aiohttp import web
 
 from shared.errors import ConfigError
-from shared.http.local_socket import LocalSocket, listen_locally
+from shared.http.connections import Connections
+from shared.http.local_socket import BACKLOG, LocalSocket, listen_locally
 from shared.logging import get_logger
 
 log = get_logger(__name__)
@@ -38,6 +41,7 @@ class HttpServer:
         listen: str,
         *,
         local: LocalListen | None = None,
+        connections: Connections | None = None,
         max_header: int = USUAL_HEADER,
     ) -> None:
         host, _, port = listen.rpartition(":")
@@ -52,6 +56,8 @@ class HttpServer:
             max_field_size=max_header,
         )
         self._local = local
+        self._connections = connections
+        self._servers: list[asyncio.Server] = []
         self._socket: LocalSocket | None = None
         self.address = listen
 
@@ -64,13 +70,16 @@ class HttpServer:
             await self.stop()
             raise
         # Port 0 asks the kernel for a free one: say which it gave.
-        port = next(each[1] for each in self._runner.addresses if isinstance(each, tuple))
+        port = self._servers[-1].sockets[0].getsockname()[1]
         self.address = f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"
 
     async def stop(self) -> None:
         # A socket that nobody answers would stand in the way of a living one's.
         if self._socket is not None:
             self._socket.path.unlink(missing_ok=True)
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
         await self._runner.cleanup()
         if self._socket is not None:
             self._socket.close()
@@ -86,14 +95,28 @@ class HttpServer:
                 raise
             log.warning("no_local_socket", reason=exc.message)
             return
-        await web.SockSite(self._runner, self._socket.socket).start()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(
+            self._protocol(), sock=self._socket.socket, backlog=BACKLOG
+        )
+        self._servers.append(server)
 
     async def _start_network(self) -> None:
         try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(
+                self._protocol(), self._host, self._port, backlog=BACKLOG
+            )
         except OSError as exc:
             reason = os.strerror(exc.errno) if exc.errno else str(exc)
             raise ConfigError(
                 f"cannot listen on {self.address}: {reason}; choose another address with --listen "
                 "or the service's `listen` setting"
             ) from exc
+        self._servers.append(server)
+
+    def _protocol(self) -> Callable[[], asyncio.Protocol]:
+        assert self._runner.server is not None
+        if self._connections is None:
+            return self._runner.server
+        return self._connections.guarded(self._runner.server)

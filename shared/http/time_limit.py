@@ -8,7 +8,6 @@ import asyncio
 from typing import Final
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from shared.errors import DeadlineExceededError
 
@@ -26,28 +25,29 @@ class TimeLimit:
         self._late: set[asyncio.Task[object]] = set()
         self._armed = False
 
-    async def run(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        task = asyncio.current_task()
-        assert task is not None
+    def enter(self) -> asyncio.Task[object]:
+        """The task at hand has so long from now on, until it leaves."""
         loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        assert task is not None
         self._ends[task] = loop.time() + self._seconds
         if not self._armed:
             self._armed = True
             loop.call_later(self._pause, self._look, loop)
-        try:
-            return await handler(request)
-        except asyncio.CancelledError as exc:
-            # Somebody else may want it to end as well: then that is what it does.
-            if task not in self._late or task.uncancel() > 0:
-                raise
-            message = (
-                f"timed out after {self._seconds:g} s while answering "
-                f"{request.method} {request.path}"
-            )
-            raise DeadlineExceededError(message) from exc
-        finally:
-            del self._ends[task]
-            self._late.discard(task)
+        return task
+
+    def leave(self, task: asyncio.Task[object]) -> None:
+        del self._ends[task]
+        self._late.discard(task)
+
+    def ended(self, task: asyncio.Task[object]) -> bool:
+        """Whether this limit alone cancelled it: then it may go on, to say so."""
+        return task in self._late and task.uncancel() == 0
+
+    def exceeded(self, request: web.Request) -> DeadlineExceededError:
+        return DeadlineExceededError(
+            f"timed out after {self._seconds:g} s while answering {request.method} {request.path}"
+        )
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()

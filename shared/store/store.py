@@ -14,6 +14,7 @@ and was not used for a while. It is a cache: all of it can be pulled and made ag
 import asyncio
 import os
 import re
+import stat
 import threading
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
@@ -27,10 +28,13 @@ from shared.files import publishing, remove_stale_partials
 from shared.image.errors import PackCorruptError, PackMissingError, StoreUnavailableError
 from shared.image.packs.pack import footer_of, read_index
 from shared.image.recipe import PackKey, Recipe
+from shared.logging import get_logger
 from shared.models import ImageId, Sha256, Tolerant
 from shared.store.damage import finish, pack_fault, set_aside
 from shared.store.locks import acquire, changing, mark_used, release, try_lock
 from shared.store.space import FULL, full, full_is_said
+
+log = get_logger(__name__)
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 _PIECE: Final = 1 << 20
@@ -54,6 +58,17 @@ class PackStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    def keep_to_itself(self) -> None:
+        """Have the store, closed to others: what is in it is of private images, too. Blocks."""
+        self.root.mkdir(mode=0o750, parents=True, exist_ok=True)
+        mode = stat.S_IMODE(self.root.stat().st_mode)
+        if not mode & stat.S_IRWXO:
+            return
+        try:
+            self.root.chmod(mode & ~stat.S_IRWXO)
+        except PermissionError:
+            log.warning("store_open_to_all", path=str(self.root), advice="chmod o-rwx")
 
     def pack_path(self, key: PackKey) -> Path:
         return self._path("packs", key, ".pack")

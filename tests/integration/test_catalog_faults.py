@@ -208,10 +208,21 @@ async def test_sqlite_names_the_file_that_it_cannot_use(file: Path) -> None:
 async def test_sqlite_of_a_newer_version_is_left_alone(sqlite_url: str, file: Path) -> None:
     with closing(sqlite3.connect(file)) as newer:
         newer.execute("PRAGMA user_version = 99")
-    with pytest.raises(ConfigError, match="schema 99, this version knows 1"):
+    with pytest.raises(ConfigError, match="schema 99, this version knows 2"):
         await catalog_at(sqlite_url, timeout=1).open(soon())
     with closing(sqlite3.connect(file)) as newer:
         assert newer.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+
+
+async def test_sqlite_tells_versions_that_know_no_owners_to_stay_away(
+    sqlite_url: str, file: Path
+) -> None:
+    with closing(sqlite3.connect(file)) as older:
+        older.execute("PRAGMA user_version = 1")
+    async with opened(sqlite_url):
+        pass
+    with closing(sqlite3.connect(file)) as older:
+        assert older.execute("PRAGMA user_version").fetchone() == (2,)
 
 
 async def test_mongodb_keeps_what_it_promised_when_it_is_killed(own_mongod: Mongod) -> None:
@@ -305,10 +316,19 @@ async def test_mongodb_that_refuses_the_password_is_told_so(own_mongod: Mongod) 
 async def test_mongodb_of_a_newer_version_is_left_alone(own_mongod: Mongod) -> None:
     with own_mongod.client() as client:
         client["dray"]["meta"].insert_one({"_id": "schema", "schema": 99})
-    with pytest.raises(ConfigError, match="schema 99, this version knows 1"):
+    with pytest.raises(ConfigError, match="schema 99, this version knows 2"):
         await catalog_at(own_mongod.url(), timeout=2).open(soon())
     with own_mongod.client() as client:
         assert client["dray"].list_collection_names() == ["meta"]
+
+
+async def test_mongodb_tells_versions_that_know_no_owners_to_stay_away(own_mongod: Mongod) -> None:
+    with own_mongod.client() as client:
+        meta = client["dray"]["meta"]
+        meta.insert_one({"_id": "schema", "schema": 1})
+        async with opened(own_mongod.url()):
+            pass
+        assert meta.find_one({"_id": "schema"}) == {"_id": "schema", "schema": 2}
 
 
 async def test_a_mongod_that_is_no_replica_set_is_refused(tmp_path: Path) -> None:

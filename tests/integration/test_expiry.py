@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,8 @@ from services.gateway.expiring import PullUnderWayError
 from services.gateway.expiry import Expiry
 from services.gateway.held import Held
 from shared.catalog.interface import Catalog
-from shared.errors import NotFoundError
+from shared.deadline import Deadline
+from shared.errors import CatalogUnavailableError, NotFoundError
 from shared.events import ImageExpireRequested
 from shared.models import utcnow
 from shared.states import State
@@ -85,6 +87,37 @@ async def test_uses_that_wait_are_written_at_the_end_and_never_too_many(
     await gateway.stop()
     assert (await stored(catalog, "one")).last_used is not None
     assert (await stored(catalog, "two")).last_used is None
+
+
+async def test_what_cannot_be_written_now_is_written_later(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store(catalog, image("one", last=YESTERDAY), image("two", "b", last=YESTERDAY))
+    gateway = expiring(catalog)
+    gateway.used(await stored(catalog, "one"))
+    gateway.used(await stored(catalog, "two"))
+    with monkeypatch.context() as away:
+
+        async def silent(*_: object) -> set[str]:
+            raise CatalogUnavailableError("away")
+
+        away.setattr(catalog.images, "change_all", silent)
+        with pytest.raises(CatalogUnavailableError):
+            await gateway.flush()
+    change_all = catalog.images.change_all
+
+    async def overtaken(steps: Mapping[str, Any], deadline: Deadline) -> set[str]:
+        await gateway.pin(target("one"), ADMIN, pinned=True)
+        monkeypatch.undo()
+        await change_all({key: step for key, step in steps.items() if "two" in key}, deadline)
+        return {key for key in steps if "one" in key}
+
+    monkeypatch.setattr(catalog.images, "change_all", overtaken)
+    await gateway.flush()
+    assert (await stored(catalog, "two")).last_used is not None
+    assert (await stored(catalog, "one")).last_used is None
+    await gateway.flush()
+    assert (await stored(catalog, "one")).last_used is not None
 
 
 async def test_what_nobody_uses_expires_once_though_two_gateways_sweep(catalog_url: str) -> None:

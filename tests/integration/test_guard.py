@@ -7,9 +7,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from shared.http.answers import error_middleware
-from shared.http.guard import guard_middleware
-from shared.http.server import HttpServer
+from tests.support.front import behind_front
 
 JSON = {"Content-Type": "application/json"}
 
@@ -19,12 +17,9 @@ async def base() -> AsyncIterator[str]:
     async def done(_request: web.Request) -> web.Response:
         return web.json_response({})
 
-    app = web.Application(middlewares=[error_middleware(5), guard_middleware(["dray.example.org"])])
-    app.add_routes([web.route("*", "/thing", done)])
-    server = HttpServer(app, "127.0.0.1:0")
-    await server.start()
-    yield f"http://{server.address}"
-    await server.stop()
+    thing = web.route("*", "/thing", done)
+    async with behind_front([thing], names=["dray.example.org"]) as address:
+        yield f"http://{address}"
 
 
 async def ask(base: str, method: str, headers: dict[str, str], body: bytes | None) -> Any:

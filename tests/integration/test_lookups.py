@@ -1,14 +1,18 @@
 """What is answered from memory is never what somebody may not see, or what is old."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from services.gateway import feed as feed_module
 from services.gateway.auth.identity import Principal
 from services.gateway.feed import FRESH_SECONDS, ChangeFeed, TooManyFollowersError
+from services.gateway.images import not_ready
 from services.gateway.lookups import Lookups, Renderings
 from services.gateway.views import image_view
 from shared.catalog.interface import Catalog
@@ -144,3 +148,37 @@ async def test_followers_wake_for_each_change_and_are_bounded(
             assert [each.version for each in await waiting] == [2, 2]
         async with aclosing(feed.queue_changes(Deadline.after(SOON))) as changes:
             await anext(changes)
+
+
+async def test_a_lookup_tells_whose_it_is_and_how_long_it_stays(catalog: Catalog) -> None:
+    private = image("debian", "a", owner=1000, private=True)
+    record = await stored(catalog, private)
+    async with gateway_of(catalog) as (feed, lookups):
+
+        async def told() -> tuple[str, dict[str, Any]]:
+            found = await lookups.image(ADA, target("debian"))
+            assert found is not None
+            return found[1].etag, json.loads(found[1].body)
+
+        etag, said = await told()
+        assert (said["owner"], said["pinned"]) == (1000, False)
+        at = record.last_pull + timedelta(days=1)
+        record = await stored(catalog, record.but(last_used=at, expires_at=at, pinned=True))
+        await eventually(lambda: feed.directory.version(record.key) == record.version, within=SOON)
+        newer, said = await told()
+        assert newer != etag
+        assert datetime.fromisoformat(said["last_used"]) == at
+        assert datetime.fromisoformat(said["expires_at"]) == at
+        assert said["pinned"]
+
+
+def test_what_is_public_shows_no_owner() -> None:
+    shown = image_view(image("debian", owner=1000, private=False))
+    assert shown is not None
+    assert shown.owner is None
+
+
+@pytest.mark.parametrize("state", [State.EXPIRING, State.EXPIRED])
+def test_what_is_gone_may_have_been_removed(state: State) -> None:
+    gone = image("debian", state=state).but(current=None, image_id=None)
+    assert "(it was removed or has expired)" in not_ready(target("debian"), gone).message

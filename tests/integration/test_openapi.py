@@ -116,10 +116,26 @@ async def test_what_is_not_there_is_a_problem_too(running: Running) -> None:
     assert set(wrong.headers["Allow"].split(",")) == {"GET", "HEAD"}
 
 
-@pytest.mark.parametrize("cursor", ["", "1", "0000", "1" + "A" * 100, "2" * 2000])
+@pytest.mark.parametrize("cursor", ["1", "0000", "1" + "A" * 100, "2" * 2000])
 @pytest.mark.parametrize("path", ["/images", "/queue"])
 async def test_a_cursor_that_nobody_made_is_refused(
     running: Running, path: str, cursor: str
 ) -> None:
     said = await running.ask(f"{path}?after={cursor}")
     assert (said.status, said.code) == (400, "invalid_cursor")
+
+
+@pytest.mark.parametrize("path", ["/images", "/queue", "/usage"])
+async def test_an_empty_cursor_is_the_first_page(running: Running, path: str) -> None:
+    assert (await running.ask(f"{path}?after=")).status == 200
+
+
+async def test_each_operation_says_what_a_token_must_be_good_for(running: Running) -> None:
+    paths = (await running.ask("/openapi.json")).body["paths"]
+    image = f"{API}/images/{{system}}/{{type}}/{{reference}}"
+    assert paths[f"{API}/images"]["get"]["x-scope"] == "read"
+    assert paths[f"{API}/pulls"]["post"]["x-scope"] == "pull"
+    assert paths[image]["delete"]["x-scope"] == "pull"
+    assert paths[f"{API}/admin/dead-letters"]["get"]["x-scope"] == "admin"
+    async with running.network.get(f"{running.url}/web/docs.js") as response:
+        assert 'operation["x-scope"]' in await response.text()

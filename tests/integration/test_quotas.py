@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from services.gateway import feed as feeding
+from services.gateway.auth.identity import Principal, Scope
 from services.gateway.feed import ChangeFeed
 from services.gateway.quotas import QuotaExceededError, Quotas, TooManyPullsError
 from shared.catalog.interface import Catalog
@@ -20,6 +21,7 @@ from tests.support.recipes import small_recipe
 from tests.support.transitions import event_for
 
 KIB = 1024
+OPERATOR = Principal("operator", frozenset(Scope), "munge", 3000)
 
 
 @asynccontextmanager
@@ -56,14 +58,16 @@ async def test_an_image_counts_once_however_many_references_name_it(
         await store(others, image("bobs", size=100, brought_by=2000))
         await store(others, image("private", "b", owner=1000, size=7))
         assert await standing(quotas) == (2, 107, 107)
-        assert await standing(quotas, BOB) == (1, 100, 107)
-        assert await standing(quotas, NOBODY) == (0, 0, 107)
+        # That somebody has a private image is nobody else's to know, not even by its size.
+        assert await standing(quotas, BOB) == (1, 100, 100)
+        assert await standing(quotas, NOBODY) == (0, 0, 100)
+        assert await standing(quotas, OPERATOR) == (0, 0, 107)
         await store(others, image("one", "c", size=50))
         assert await standing(quotas) == (3, 157, 157)
         await store(others, image("two", state=State.EXPIRED).but(current=None, image_id=None))
         assert await standing(quotas) == (2, 57, 157)
         await store(others, image("bobs", state=State.EXPIRED).but(current=None, image_id=None))
-        assert await standing(quotas, BOB) == (0, 0, 57)
+        assert await standing(quotas, BOB) == (0, 0, 50)
 
 
 async def test_pulls_under_way_are_counted_for_who_asks(catalog: Catalog) -> None:
@@ -78,6 +82,25 @@ async def test_pulls_under_way_are_counted_for_who_asks(catalog: Catalog) -> Non
         await quotas.check(NOBODY, target("two"))
         await store(catalog, image("one"))
         await quotas.check(ADA, target("two"))
+
+
+async def test_the_public_is_one_user_and_a_service_account_none(catalog: Catalog) -> None:
+    service = Principal("service:ci", NOBODY.scopes, via="token")
+    async with counting(catalog, user_pulls_in_flight=1) as quotas:
+        await store(catalog, image("one", state=State.PULLING, requested_uid=None))
+        with pytest.raises(TooManyPullsError, match="1 pulls of the public"):
+            await quotas.check(NOBODY, target("two"))
+        await quotas.check(ADA, target("two"))
+        await quotas.check(service, target("two"))
+
+
+async def test_who_brought_an_image_is_not_who_pulls_it_again(catalog: Catalog) -> None:
+    async with counting(catalog, user_pulls_in_flight=1) as quotas:
+        again = image("one", state=State.PULLING, requested_uid=2000, brought_by=1000)
+        await store(catalog, again)
+        await quotas.check(ADA, target("two"))
+        with pytest.raises(TooManyPullsError):
+            await quotas.check(BOB, target("two"))
 
 
 async def test_images_are_counted_when_one_more_is_asked_for(catalog: Catalog) -> None:
@@ -114,5 +137,16 @@ async def test_a_system_holds_no_more_than_it_may(
         pulling = image("two", "b", state=State.CONVERSION).but(current=None, image_id=None)
         await store(catalog, image("one", size=40 * KIB, brought_by=2000), pulling)
         await quotas.check_size(converted(pulling, "c", allowed - 40 * KIB))
-        with pytest.raises(QuotaExceededError, match="the images of cluster have 40,960"):
+        with pytest.raises(QuotaExceededError, match="cluster has no room left"):
             await quotas.check_size(converted(pulling, "c", allowed - 40 * KIB + 1))
+
+
+async def test_what_can_never_fit_is_told_so(catalog: Catalog) -> None:
+    pulling = image("two", "b", state=State.CONVERSION).but(current=None, image_id=None)
+    await store(catalog, pulling)
+    for limits in ({"user_bytes": 100 * KIB}, {"system_bytes": 100 * KIB}):
+        async with counting(catalog, **limits) as quotas:
+            with pytest.raises(QuotaExceededError, match=r"102,401 bytes.*can never fit") as caught:
+                await quotas.check_size(converted(pulling, "c", 100 * KIB + 1))
+            assert "remove some" not in caught.value.message
+            await quotas.check_size(converted(pulling, "c", 100 * KIB))

@@ -160,3 +160,19 @@ def test_marks_are_asked_about_in_turn_and_not_too_often(images: Path) -> None:
     assert [image[0] for image, _ in marks.waiting(60, limit=2)] == ["a", "b"]
     assert [image[0] for image, _ in marks.waiting(60, limit=2)] == ["c"]
     assert list(marks.waiting(60, limit=2)) == []
+
+
+def test_what_is_placed_after_it_was_given_up_is_asked_about(built: Built, images: Path) -> None:
+    """Its pull was told that it failed; else the file would be nobody's, for ever."""
+    cancelled = threading.Event()
+
+    class Whole(Part):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name == "done" and value:
+                cancelled.set()  # as a file system that hung does it, when nobody looks any more
+
+    whole = Whole(total=built.recipe.size)
+    place_image(built.recipe, built.store, images, whole, cancelled)
+    assert (images / f"{built.recipe.image_id}.squashfs").exists()
+    assert Marks(images).read(built.recipe.image_id) is not None

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
+import pymongo
 import pytest
 
 from services.gateway.held import Held
@@ -150,3 +152,24 @@ async def test_jobs_are_read_once_for_all_who_ask_at_the_same_time(
         before = readings
         await held.images(SYSTEM, at_most_old=60)
         assert readings == before
+
+
+async def test_a_job_that_an_earlier_version_released_holds_nothing(
+    catalog: Catalog, catalog_url: str
+) -> None:
+    await announce(catalog, "ended", "a")
+    await release(catalog, "ended")
+    await announce(catalog, "running", "b")
+    if catalog_url.startswith("mongodb:"):
+        client: pymongo.MongoClient[dict[str, Any]]
+        with pymongo.MongoClient(catalog_url) as client:
+            # That version had no index for the end of jobs.
+            jobs: Any = client.get_default_database()["jobs"]
+            jobs.update_many({}, {"$unset": {"by.released_at": ""}})
+    assert await Held(catalog).images(SYSTEM) == {"b" * 64}
+
+
+async def test_a_catalog_that_is_away_decides_nothing(site: Site, catalog: Catalog) -> None:
+    await store(catalog, leaving("debian"))
+    await catalog.close()
+    assert await site.asked() == "later"

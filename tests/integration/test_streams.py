@@ -1,19 +1,22 @@
 """Server-sent events to clients that read slowly, not at all, or are just waiting."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from services.gateway.auth.identity import Principal
 from services.gateway.handlers import stream as module
-from services.gateway.handlers.stream import Events, stream
+from services.gateway.handlers.stream import Events, seconds_for, stream
 from shared.errors import NotFoundError
-from shared.http.answers import STREAM_ROUTE, error_middleware
-from shared.http.server import HttpServer
+from shared.http.answers import STREAM_ROUTE
 from tests.support.conditions import eventually
+from tests.support.front import behind_front
 
 MEGABYTE = b"data: " + b"x" * (1 << 20) + b"\n\n"
 
@@ -23,14 +26,8 @@ async def serving(events: Callable[[], Events]) -> AsyncIterator[str]:
     async def follow(request: web.Request) -> web.StreamResponse:
         return await stream(request, events())
 
-    app = web.Application(middlewares=[error_middleware(5)])
-    app.add_routes([web.get("/events", follow, name=STREAM_ROUTE)])
-    server = HttpServer(app, "127.0.0.1:0")
-    await server.start()
-    try:
-        yield server.address
-    finally:
-        await server.stop()
+    async with behind_front([web.get("/events", follow, name=STREAM_ROUTE)]) as address:
+        yield address
 
 
 async def test_who_does_not_read_is_dropped_and_costs_a_few_buffers(
@@ -98,6 +95,13 @@ async def test_who_goes_away_ends_the_stream(monkeypatch: pytest.MonkeyPatch) ->
         async with http.get(f"http://{address}/events") as response:
             await response.content.readany()
         await eventually(ended.is_set, within=10)
+
+
+def test_nobody_follows_for_longer_than_their_token_lives() -> None:
+    ever = Principal("ada", frozenset(), "socket", uid=1000)
+    assert seconds_for(ever) == module.STREAM_SECONDS
+    assert 0 < seconds_for(replace(ever, until=time.time() + 20)) <= 20
+    assert seconds_for(replace(ever, until=time.time() - 20)) == 0
 
 
 async def test_an_error_before_the_first_event_is_told_as_one() -> None:

@@ -6,8 +6,7 @@ import time
 import aiohttp
 from aiohttp import web
 
-from shared.http.answers import error_middleware
-from shared.http.server import HttpServer
+from tests.support.front import behind_front
 
 LIMIT = 0.4
 
@@ -25,12 +24,9 @@ async def test_what_takes_too_long_ends_and_what_is_quick_does_not() -> None:
     async def quick(_request: web.Request) -> web.Response:
         return web.Response()
 
-    app = web.Application(middlewares=[error_middleware(LIMIT)])
-    app.add_routes([web.get("/slow", slow), web.get("/quick", quick)])
-    server = HttpServer(app, "127.0.0.1:0")
-    await server.start()
-    url = f"http://{server.address}"
-    try:
+    routes = [web.get("/slow", slow), web.get("/quick", quick)]
+    async with behind_front(routes, seconds=LIMIT) as address:
+        url = f"http://{address}"
         async with aiohttp.ClientSession() as http:
             began = time.monotonic()
             waiting = asyncio.create_task(http.get(f"{url}/slow"))
@@ -45,5 +41,3 @@ async def test_what_takes_too_long_ends_and_what_is_quick_does_not() -> None:
             # The connection, and the task behind it, are as good as before.
             async with http.get(f"{url}/quick") as response:
                 assert response.status == 200
-    finally:
-        await server.stop()

@@ -97,6 +97,11 @@ async def test_the_queue_is_followed_across_gateways(two: Pair, catalog: Catalog
         assert gone.id is not None
     # A client that knows all of it goes on from there, at either gateway.
     for running in (two.a, two.b):
+
+        async def empty(running: Running = running) -> bool:
+            return not (await running.ask("/queue")).body["items"]
+
+        await eventually(empty, within=SOON)  # each hears of the end by itself
         async with following(running, "/queue/events", last=gone.id) as stream:
             await progress(catalog, reference, State.PULLING)
             told = await stream.next()

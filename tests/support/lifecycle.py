@@ -51,6 +51,7 @@ def image(
         "reference": reference,
         "owner": owner,
         "private": owner is not None,
+        "requested_uid": 1000 if owner is None else owner,
         "brought_by": 1000 if owner is None else owner,
         "last_pull": last or utcnow(),
         "image_id": letter * 64,

@@ -32,7 +32,7 @@ class Pair:
         now = time.time()
         scopes = frozenset({Scope.READ, Scope.PULL, *more})
         claims = Claims(
-            id=new_id(), name=f"u{uid}", scopes=scopes, issued=now, expires=now + 600, uid=uid
+            id=new_id(), name=str(uid), scopes=scopes, issued=now, expires=now + 600, uid=uid
         )
         return self.tokens.sign(claims)
 

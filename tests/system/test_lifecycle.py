@@ -191,7 +191,7 @@ async def test_what_is_not_let_in_is_said_and_nothing_of_it_placed(
         pull = await site.pull(f"{registry.host}/team/huge:1")
         view = await site.reached(pull["id"], "READY", "FAILURE")
         assert view["failure"]["code"] == "quota_exceeded"
-        assert "50,000 may be: remove some of yours (dray rm)" in view["failure"]["message"]
+        assert "it can never fit" in view["failure"]["message"]
         assert standing(site) == []
 
         image = await ready(site, f"{registry.host}/team/good:1")

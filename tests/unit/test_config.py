@@ -233,6 +233,13 @@ def test_a_system_that_does_not_exist_is_told_with_its_key(tmp_path: Path) -> No
     assert "distributor.systems.other: there is no system 'other'" in said
 
 
+def test_two_systems_never_share_a_directory(tmp_path: Path) -> None:
+    """What one of them removes, the other may still stand for."""
+    systems = {"one": {"image_dir": "/i/a"}, "two": {"image_dir": "/i/b/../a/"}}
+    said = complaint(tmp_path, {"systems": systems})
+    assert "systems.two.image_dir: /i/a is that of 'one' already" in said
+
+
 def test_a_site_without_a_system_local_needs_no_agent_section(tmp_path: Path) -> None:
     settings = load_settings(file_with(tmp_path, {"systems": {"c": {"image_dir": "/i"}}}))
     assert settings.systems.keys() == {"c"}

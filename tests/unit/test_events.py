@@ -39,6 +39,8 @@ from shared.events import (
     Readers,
     ReadersChanged,
     RefreshRequested,
+    RemovalDecided,
+    RemovalProposed,
     agent_key,
     decode_event,
     encode_event,
@@ -94,6 +96,10 @@ EXAMPLES: tuple[Event, ...] = (
         revision=1,
     ),
     ImageExpireRequested(correlation_id="expiry", system="local", image_id="a" * 64),
+    RemovalProposed(correlation_id="expiry", system="local", image_id="a" * 64, mark="c" * 32),
+    RemovalDecided(
+        correlation_id="expiry", system="local", image_id="a" * 64, mark="c" * 32, remove=True
+    ),
     ImageExpired(correlation_id="expiry", system="local", image_id="a" * 64),
     LoginRequested(
         correlation_id="login", login_id="l", registry="registry.example.org", ticket="t" * 32
@@ -117,6 +123,7 @@ KEYS: dict[type[Event], str] = {
     PlacementRequested: "placement.requested.local",
     ReadersChanged: "image.readers_changed.local",
     ImageExpireRequested: "image.expire_requested.local",
+    RemovalDecided: "image.removal_decided.local",
     JobAllocated: "agent.node1",
     JobReleased: "agent.node1",
 }

@@ -144,7 +144,7 @@ class Authorizer:
                 "user name and password"
             )
         return RegistryAccessError(
-            f"{registry} serves only users whom it knows: log in to it first"
+            f"{registry} serves only users whom it knows: log in first: dray login {registry}"
         )
 
     async def _service_of(self, challenge: Challenge, deadline: Deadline) -> _TokenService:

@@ -128,7 +128,7 @@ class Connection:
             case 401 | 403:
                 return RegistryAccessError(
                     f"{registry} refuses access to {name}: it may be misspelt, or private; "
-                    "in that case log in to the registry first"
+                    f"in that case log in first: dray login {registry}"
                 )
         hint = ""
         if response.status == 400 and self.endpoint.base_url.scheme == "http":

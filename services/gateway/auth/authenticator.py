@@ -12,7 +12,7 @@ from services.gateway.auth.authority import Authority
 from services.gateway.auth.identity import NotAuthenticatedError, Principal
 from services.gateway.auth.locations import parse_locations
 from services.gateway.auth.munge import MungeUsers
-from services.gateway.auth.peers import peer_of
+from services.gateway.auth.peers import from_network, peer_of
 from services.gateway.auth.tokens import Tokens
 from shared.api import API
 
@@ -35,6 +35,16 @@ class Authenticator:
         self._authority = authority
         self._munge = munge
         self._tokens = tokens
+
+    def at_hand(self, request: web.Request) -> Principal | None:
+        """Nobody, to whom a network's request without a credential belongs; None: `principal` asks.
+
+        Most requests are of this kind, and nothing has to be waited for.
+        """
+        headers = request.headers
+        if hdrs.AUTHORIZATION in headers or SHIFTER_HEADER in headers:
+            return None
+        return self._authority.public if from_network(request) else None
 
     async def principal(self, request: web.Request) -> Principal:
         if hdrs.AUTHORIZATION in request.headers:

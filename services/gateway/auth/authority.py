@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 from services.gateway.auth.identity import Login, Principal, Scope, Via
-from services.gateway.auth.tokens import Claims
+from services.gateway.auth.tokens import Claims, TokenInvalidError
 from services.gateway.auth.users import User, Users
 
 Anonymous = Literal["none", "read", "pull"]
@@ -49,10 +49,15 @@ class Authority:
         """No more than the token says, and no more than its user may still do."""
         scopes = including(claims.scopes)
         if claims.uid is None:
-            return Principal(claims.name, scopes, "token")
+            return Principal(claims.name, scopes, "token", until=claims.expires)
         user = await self._users.find(claims.uid, None)
+        if user.known and claims.name not in {user.name, str(claims.uid)}:
+            raise TokenInvalidError(
+                f"the token is {claims.name}'s, whose user id is another's by now: make a new one "
+                "with `dray token`"
+            )
         allowed = scopes & self._scopes(user)
-        return Principal(user.name, allowed, "token", claims.uid, user.gids)
+        return Principal(user.name, allowed, "token", claims.uid, user.gids, until=claims.expires)
 
     def _scopes(self, user: User) -> frozenset[Scope]:
         named = user.known and user.name in self._admin_names

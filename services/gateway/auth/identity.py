@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -59,6 +60,8 @@ class Principal:
     gids: frozenset[int] = frozenset()
     logins: Mapping[str, Login] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     """Registry credentials that came along with the request itself, by registry or "default"."""
+    until: float = inf
+    """Seconds since 1970: an answer that goes on for long ends then."""
 
     @property
     def admin(self) -> bool:

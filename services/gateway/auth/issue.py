@@ -39,7 +39,8 @@ class TokenIssuer:
             maker.require(Scope.ADMIN)
         if wanted.seconds > self._max_life:
             raise InvalidInputError(
-                f"seconds: a token may live for {self._max_life:g} s here (gateway.token_max_life)"
+                f"seconds: a token may live for {self._max_life:g} s "
+                f"({self._max_life / 3600:.3g} h) here at most (gateway.token_max_life)"
             )
         claims = self._claims(maker, wanted, scopes)
         log.info(

@@ -41,7 +41,7 @@ def parse_locations(payload: bytes) -> Mapping[str, Login]:
     logins: dict[str, Login] = {}
     for name, text in _locations(payload).items():
         login = _login(text)
-        if login is not None and 0 < len(name) <= MAX_NAME:
+        if login is not None and 0 < len(name) <= MAX_NAME and _is_text(name):
             logins[location(name)] = login
     if len(logins) > MAX_LOCATIONS:
         raise TooManyLoginsError(
@@ -68,7 +68,16 @@ def _locations(payload: bytes) -> dict[str, Any]:
 
 
 def _login(text: object) -> Login | None:
-    if not isinstance(text, str) or len(text) > MAX_LOGIN:
+    if not isinstance(text, str) or len(text) > MAX_LOGIN or not _is_text(text):
         return None
     username, colon, password = text.partition(":")
     return Login(username, password) if colon and username else None
+
+
+def _is_text(text: str) -> bool:
+    """JSON can also write halves of characters, which no registry could be sent."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

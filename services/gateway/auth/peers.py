@@ -19,6 +19,11 @@ class Peer:
     gid: int
 
 
+def from_network(request: web.Request) -> bool:
+    """Whether it surely did: an address there is a tuple, and a UNIX socket's is its name."""
+    return isinstance(request.get_extra_info("sockname"), tuple)
+
+
 def peer_of(request: web.Request) -> Peer | None:
     """None where the request came over a network, or its sender has hung up."""
     connection = request.get_extra_info("socket")

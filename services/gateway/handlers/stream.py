@@ -6,6 +6,7 @@ slowly misses states in between; whoever does not read at all is dropped. Nothin
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
@@ -66,12 +67,17 @@ async def stream(request: web.Request, events: Events) -> web.StreamResponse:
     return response
 
 
+def seconds_for(principal: Principal) -> float:
+    """How long somebody may follow: what proves who they are may end before."""
+    return max(0.0, min(STREAM_SECONDS, principal.until - time.time()))
+
+
 async def pull_events(
     feed: ChangeFeed, record: ImageRecord, principal: Principal, last: str | None
 ) -> Events:
     """Each state of one pull; the id of an event is the record's version."""
     seen = int(last) if last is not None and last.isascii() and last.isdigit() else -1
-    deadline = Deadline.after(STREAM_SECONDS)
+    deadline = Deadline.after(seconds_for(principal))
     async with aclosing(feed.follow(record.key, deadline)) as versions:
         async for latest in versions:
             if latest.pull_id != record.pull_id or not may_use(principal, latest):

@@ -26,7 +26,8 @@ class TicketHandlers:
 
     @internal
     async def redeem(self, request: web.Request) -> web.Response:
-        if (request.content_length or 0) > MAX_BODY:
+        # Whoever has no length to tell is no converter.
+        if request.content_length is None or request.content_length > MAX_BODY:
             raise web.HTTPRequestEntityTooLarge(MAX_BODY, request.content_length or 0)
         login = await self._tickets.redeem(await read_body(request, TicketRequest))
         view = TicketView(username=login.username, password=login.password)

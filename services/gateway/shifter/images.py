@@ -18,6 +18,7 @@ from services.gateway.shifter.answers import encoded
 from services.gateway.shifter.view import WireRecord, ready_view, short
 from services.gateway.transitions import PullTarget
 from shared.catalog.interface import Catalog
+from shared.catalog.records import ImageRecord
 
 MOST_BYTES: Final = 64 << 20
 _MEMORY: Final = 4
@@ -29,8 +30,13 @@ _AT_ONCE: Final = 50
 @dataclass(frozen=True, slots=True)
 class _Made:
     version: int
+    pull_id: str
     record: WireRecord
     size: int
+
+    def is_of(self, entry: Entry) -> bool:
+        """A reference that was forgotten and pulled again has its versions once more."""
+        return (self.version, self.pull_id) == (entry.version, entry.pull_id)
 
 
 class WireImages:
@@ -88,7 +94,7 @@ class WireImages:
         missing: list[str] = []
         for entry in entries:
             made = self._kept.get(entry.key)
-            if made is not None and made.version == entry.version:
+            if made is not None and made.is_of(entry):
                 self._kept.move_to_end(entry.key)
                 found[entry.key] = made.record
             else:
@@ -96,14 +102,15 @@ class WireImages:
         if missing:
             for record in await self._images.get_many(missing):
                 if record.current is not None and may_use(principal, record):
-                    found[record.key] = self._keep(record.key, record.version, ready_view(record))
+                    found[record.key] = self._keep(record)
         return found
 
-    def _keep(self, key: str, version: int, record: WireRecord) -> WireRecord:
-        if (before := self._kept.pop(key, None)) is not None:
+    def _keep(self, found: ImageRecord) -> WireRecord:
+        if (before := self._kept.pop(found.key, None)) is not None:
             self._bytes -= before.size
+        record = ready_view(found)
         size = _MEMORY * len(encoded(record))
-        self._kept[key] = _Made(version, record, size)
+        self._kept[found.key] = _Made(found.version, found.pull_id, record, size)
         self._bytes += size
         while self._bytes > self._most:
             self._bytes -= self._kept.popitem(last=False)[1].size

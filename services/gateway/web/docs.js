@@ -131,7 +131,11 @@ function example(method, path, operation) {
   const parts = ["curl"];
   if (method !== "get") parts.push(`-X ${method.toUpperCase()}`);
   const anybody = operation.security.some((each) => Object.keys(each).length === 0);
-  if (!anybody) parts.push('-H "Authorization: Bearer $(dray token)"');
+  const scope = operation["x-scope"];
+  if (!anybody || scope !== "read") {
+    const wanted = scope === "read" ? "" : ` --scope ${scope}`;
+    parts.push(`-H "Authorization: Bearer $(dray token${wanted})"`);
+  }
   const schema = operation.requestBody?.content?.["application/json"]?.schema;
   if (schema) {
     const model = resolve(schema);

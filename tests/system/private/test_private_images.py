@@ -83,6 +83,14 @@ def listed_by(uid: int, path: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
+def read_by(uid: int, path: Path) -> bool:
+    command = ["/bin/cat", str(path)]
+    done = subprocess.run(
+        command, user=uid, group=uid, extra_groups=(TEAM,), capture_output=True, check=False
+    )
+    return done.returncode == 0
+
+
 async def test_nothing_of_it_can_be_mounted_by_others(
     site: Site, registry: DebianRegistry, alice: Somebody, bob: Somebody
 ) -> None:
@@ -112,6 +120,10 @@ async def test_nothing_of_it_can_be_mounted_by_others(
         assert path.stat().st_mode & 0o077 == 0, path
     meta = (site.images / f"{image['id']}.meta").read_text()
     assert f"USERACL: {ALICE}\n" in meta
+    # Nor read from the packs that it was made of, or seen by its name, size and time.
+    for directory in (site.store, site.images):
+        assert listed_by(BOB, str(directory)) is None, directory
+    assert not read_by(BOB, next(site.store.glob("packs/*/*.pack")))
 
 
 async def test_a_job_gets_what_its_user_may_have(

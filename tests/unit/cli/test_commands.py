@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import re
 import subprocess
 import sys
@@ -64,6 +65,45 @@ def test_a_lookup_tells_what_the_image_runs_and_a_miss_is_exit_code_1(served: Se
     script.on("GET /api/v1/images/_/docker/x", problem(404, "not_found", "pull it: dray pull x"))
     missed = _dray(url, "lookup", "x")
     assert (missed.returncode, missed.stderr) == (1, "dray: pull it: dray pull x [not_found]\n")
+
+
+def test_whose_an_image_is_and_how_long_it_stays(served: Served) -> None:
+    url, script = served
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    mine = image_view(private=True, owner=os.geteuid(), expires_at=NOW, last_used=NOW, id="c" * 64)
+    script.on("GET /api/v1/images?limit=500", says(ImagePage(items=(mine,), next=None)))
+    heading, row = _dray(url, "images").stdout.splitlines()
+    assert heading.split()[-3:] == ["ACCESS", "OWNER", "READY"]
+    assert row.split("private")[1].split()[0] == me
+    script.on("GET /api/v1/images/_/docker/x", says(mine))
+    told = _dray(url, "lookup", "x").stdout
+    assert f"owner       {me}\n" in told
+    assert "pinned      no\n" in told
+    assert "expires     2026-05-01 12:00 UTC unless" in told
+    assert "last used   2026-05-01 12:00:00 UTC" in told
+    script.on("GET /api/v1/images/_/docker/x", says(mine.model_copy(update={"pinned": True})))
+    assert "expires     not by itself\n" in _dray(url, "lookup", "x").stdout
+
+
+@pytest.mark.parametrize("command", ["lookup", "rm", "pin"])
+def test_the_beginning_of_an_id_is_told_from_a_reference(served: Served, command: str) -> None:
+    url, script = served
+    method = {"lookup": "GET", "rm": "DELETE", "pin": "PUT"}[command]
+    for name, hinted in (("c840c9ebf103", True), ("alpine", False)):
+        path = f"/api/v1/images/_/docker/{name}{'/pin' if command == 'pin' else ''}"
+        script.on(f"{method} {path}", problem(404, "not_found", "it is not READY"))
+        refused = _dray(url, command, name)
+        assert refused.returncode == 1
+        assert ("give the reference, or the whole id" in refused.stderr) is hinted
+
+
+def test_a_token_for_too_long_is_told_in_the_words_of_the_command(served: Served) -> None:
+    url, script = served
+    said = "seconds: a token may live for 86400 s (24 h) here at most"
+    script.on("POST /api/v1/tokens", problem(400, "invalid_input", said))
+    refused = _dray(url, "token", "--expires", "30d")
+    assert refused.returncode == 2
+    assert "--expires 30d: a token may live for 86400 s (24 h) here at most" in refused.stderr
 
 
 def test_the_queue_shows_bytes_and_reasons(served: Served) -> None:

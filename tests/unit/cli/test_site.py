@@ -4,6 +4,7 @@ import json
 import os
 import pwd
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 
 import pytest
 
@@ -126,6 +127,40 @@ def test_usage_is_told_by_image_user_and_day(
     wish = usage.Wish(by, None, None, None, None, None, 100)
     assert usage.usage(Gateway(url), wish, Style(header=False), json=False) == 0
     assert capsys.readouterr().out.split()[: len(begins) + 3] == [*begins, "3", "12,345", "2"]
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "told"),
+    [
+        (None, None, "in the 7 days before now;"),
+        ("2026-11-21T09:00:00+00:00", None, "since 2026-11-21T09:00:00+00:00;"),
+        (None, "2026-11-21T09:00:00+00:00", "before 2026-11-21T09:00:00+00:00;"),
+    ],
+)
+def test_no_usage_names_the_time_that_was_asked_about(
+    served: Served,
+    capsys: pytest.CaptureFixture[str],
+    since: str | None,
+    until: str | None,
+    told: str,
+) -> None:
+    url, script = served
+    times = {
+        "since": since and f"{since[:16]}:00+00:00",
+        "until": until and f"{until[:16]}:00+00:00",
+    }
+    query = urlencode(
+        {"by": "image"} | {name: at for name, at in times.items() if at} | {"limit": 100}
+    )
+    page = UsagePage.model_validate(
+        {"by": "image", "since": NOW, "until": NOW, "items": [], "next": None}
+    )
+    script.on(f"GET /api/v1/usage?{query}", says(page))
+    wish = usage.Wish("image", since, until, None, None, None, 100)
+    assert usage.usage(Gateway(url), wish, json=False) == 0
+    shown = capsys.readouterr().out
+    assert told in shown
+    assert "the last seconds are not counted yet" in shown
 
 
 def test_times_are_ages_days_or_moments() -> None:

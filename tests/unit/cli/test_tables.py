@@ -75,6 +75,14 @@ def test_what_matters_least_goes_first() -> None:
     assert next(drawn(COLUMNS, ROWS, 10)).split() == ["REFERENCE"]
 
 
+def test_a_column_with_a_larger_least_width_stays_readable_while_others_go() -> None:
+    wide = (Column("REFERENCE", worth=9, elastic=True, least=24), *COLUMNS[1:])
+    lines = list(drawn(wide, ROWS, 32))
+    assert lines[0].split() == ["REFERENCE", "SIZE"]
+    assert width_of(lines[1].split()[0]) == 24
+    assert width_of(next(drawn(wide, ROWS, 10))) <= 10, "it may be all there is"
+
+
 def test_wide_and_combining_characters_are_counted_as_a_terminal_shows_them() -> None:
     assert width_of(WIDE) == 2
     assert width_of("e\N{COMBINING ACUTE ACCENT}") == 1

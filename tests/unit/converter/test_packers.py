@@ -250,8 +250,9 @@ async def test_closing_ends_the_nursery(tmp_path: Path) -> None:
 
 
 async def test_without_a_layer_there_is_no_process() -> None:
+    others = children_of(os.getpid())
     async with Packers(1):
-        assert children_of(os.getpid()) == set()
+        assert children_of(os.getpid()) <= others
 
 
 OWNER = """

@@ -3,14 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.access import listed, may_use
+from services.gateway.access import listed, may_see
 from services.gateway.auth.identity import Principal
 from services.gateway.directory import Directory, Entry
-from shared.catalog.records import ImageRecord
+from shared.catalog.records import Failure, ImageRecord
 from shared.states import State
 from tests.support.lifecycle import ADA, ADMIN, BOB, NOBODY, SYSTEM, image, target
 
 NAMES = ("alpine", "debian", "fedora", "ubuntu")
+REFUSED = Failure(code="registry_access_refused", message="it may be private")
 WHO = (NOBODY, ADA, BOB, ADMIN)
 
 
@@ -25,6 +26,7 @@ def records(draw: st.DrawFn) -> ImageRecord:
         state=draw(st.sampled_from([State.READY, State.PULLING, State.FAILURE])),
         private=owner is not None and draw(st.booleans()),
         allowed_uids=draw(st.sampled_from([(), (1000,), (2000,)])),
+        failure=draw(st.sampled_from([None, REFUSED])),
     )
     return record.but(current=None) if draw(st.booleans()) else record
 
@@ -58,7 +60,7 @@ def _agree(directory: Directory, truth: dict[str, ImageRecord], who: Principal) 
     queued = {
         key
         for key, record in truth.items()
-        if may_use(who, record) and record.state is not State.READY
+        if may_see(who, record) and record.state is not State.READY
     }
     queue = directory.queue([SYSTEM], who)
     assert {each.key for each in queue} == queued

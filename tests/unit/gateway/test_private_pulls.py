@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from services.gateway.access import listed, may_use, readers_of
+from services.gateway.access import arriving_readers, listed, may_use, readers_of
 from services.gateway.adoption import adopted
 from services.gateway.auth.identity import Principal, Scope
+from services.gateway.expiring import by_digest
 from services.gateway.tickets import new_ticket, redeemed
 from services.gateway.transitions import PullTarget, Request
 from shared.catalog.interface import Change
@@ -180,6 +181,50 @@ def test_the_site_keeps_what_is_newer_and_pulls_that_are_under_way() -> None:
     known = public.but(current=older, image_id="e" * 64)
     assert taken(adopted(known, mine, NOW)).current == mine.current
     assert adopted(known.but(state=State.PULLING), mine, NOW) is None
+
+
+def published() -> tuple[ImageRecord, PlacementRequested]:
+    """A private image's tag has moved to one that the registry gives to everybody."""
+    record = taken(MACHINE.request(own_ready(authenticated=True), ASK_OWN, later(3600)))
+    recipe = small_recipe("d")
+    event = event_for(record, ImageConverted, recipe=recipe, authenticated=False)
+    change = MACHINE.converted(record, event, later(3601))
+    assert change is not None
+    [placement] = change.events
+    assert isinstance(placement, PlacementRequested)
+    return change.record, placement
+
+
+def test_what_a_reference_stands_for_stays_private_until_what_is_public_takes_its_place() -> None:
+    moving, placement = published()
+    assert moving.image_id == "a" * 64
+    assert not may_use(user(1001), moving)
+    # The new one is for everybody all the same, at each of its placements, and on its own.
+    again = MACHINE.gone_quiet(moving.but(begun=True), later(10_000))
+    assert again is not None
+    [repeated] = again.events
+    assert isinstance(repeated, PlacementRequested)
+    assert (placement.readers, repeated.readers) == (None, None)
+    assert arriving_readers(moving) is None
+    moved = taken(MACHINE.placed(moving, placed(moving, "d"), later(3602)))
+    assert (moved.image_id, moved.private, moved.arrives_public) == ("d" * 64, False, False)
+    # And the old one, under its digest, is still its owner's.
+    before = by_digest(moving)
+    assert before is not None
+    assert readers_of(before) == Readers(uids=(1000,))
+    assert not may_use(user(1001), before)
+
+
+def test_a_private_image_stays_private_when_its_public_successor_cannot_be_placed() -> None:
+    moving, _ = published()
+    event = event_for(moving, PullFailed, code="no_space", message="full", retryable=False)
+    failed = taken(MACHINE.failed(moving, event, later(3602)))
+    back = taken(MACHINE.gone_quiet(failed, later(200_000)))
+    for record in (failed, back):
+        assert record.image_id == "a" * 64
+        assert not may_use(user(1001), record)
+        assert readers_of(record) == Readers(uids=(1000,))
+        assert adopted(None, record, later(3603)) is None
 
 
 def user(uid: int | None, *gids: int, admin: bool = False) -> Principal:

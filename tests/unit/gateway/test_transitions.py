@@ -331,3 +331,10 @@ def test_what_a_tag_moves_away_from_stays_under_its_digest() -> None:
     assert (again.version, again.state, again.leaving) == (3, State.READY, None)
     assert by_digest(old) is None, "a digest does not move"
     assert by_digest(requested()) is None
+
+
+def test_a_doubled_word_on_the_size_does_not_fail_what_is_being_placed() -> None:
+    record = requested()
+    refused = event_for(record, PullFailed, code="quota_exceeded", message="no", retryable=False)
+    assert taken(MACHINE.refused(record, refused, NOW)).state is State.FAILURE
+    assert MACHINE.refused(in_transfer(), refused, NOW) is None

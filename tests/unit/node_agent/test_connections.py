@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from services.node_agent.connections import Connections
 from services.node_agent.local_api import LocalApi
 from shared.api import AgentStatus, MountRequest
+from shared.http.connections import Connections
 from tests.support.conditions import eventually
 
 from .conftest import PATIENCE, Node
@@ -47,7 +47,7 @@ async def answer(path: Path, request: bytes = REQUEST) -> bytes:
 async def test_who_has_too_many_connections_is_told_until_one_is_closed(
     node: Node, tmp_path: Path
 ) -> None:
-    async with serving(node, tmp_path / "s", Connections(2, frozenset())) as path:
+    async with serving(node, tmp_path / "s", Connections(2, frozenset(), 5.0)) as path:
         idle = [await asyncio.open_unix_connection(path) for _ in range(2)]
         refused = await answer(path, b"")
         assert refused.startswith(b"HTTP/1.1 429 ")
@@ -64,7 +64,9 @@ async def test_who_has_too_many_connections_is_told_until_one_is_closed(
 
 
 async def test_free_users_have_any_number(node: Node, tmp_path: Path) -> None:
-    async with serving(node, tmp_path / "s", Connections(1, frozenset({os.geteuid()}))) as path:
+    async with serving(
+        node, tmp_path / "s", Connections(1, frozenset({os.geteuid()}), 5.0)
+    ) as path:
         idle = [await asyncio.open_unix_connection(path) for _ in range(5)]
         assert (await answer(path)).startswith(b"HTTP/1.1 200 ")
         for _, writer in idle:

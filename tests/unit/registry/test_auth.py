@@ -115,7 +115,7 @@ async def test_credentials_get_the_token_and_wrong_ones_are_told(
     with pytest.raises(errors.RegistryAccessError, match="credentials") as caught:
         await registry.client(mallory).resolve(registry.reference, HERE, deadline)
     assert "guessed" not in str(caught.value)
-    with pytest.raises(errors.RegistryAccessError, match="log in to it first"):
+    with pytest.raises(errors.RegistryAccessError, match="log in first: dray login "):
         await registry.client().resolve(registry.reference, HERE, deadline)
 
 
@@ -136,7 +136,7 @@ async def test_basic_credentials_are_sent_only_when_asked_for(
     assert seen == [None, ALICE_BASIC, ALICE_BASIC]
     with pytest.raises(errors.RegistryAccessError, match="with these credentials"):
         await registry.client(Credentials("a", "b")).head_digest(registry.reference, deadline)
-    with pytest.raises(errors.RegistryAccessError, match="log in to the registry first"):
+    with pytest.raises(errors.RegistryAccessError, match="log in first: dray login "):
         await registry.client().head_digest(registry.reference, deadline)
 
 

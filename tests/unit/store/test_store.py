@@ -333,3 +333,13 @@ def test_who_holds_a_file_for_ever_is_not_waited_for(
             store.use_pack(key)
     assert caught.value.retryable
     assert store.use_pack(key)
+
+
+def test_nobody_else_gets_at_what_is_in_the_store(tmp_path: Path) -> None:
+    made, found = tmp_path / "made" / "store", tmp_path / "found"
+    found.mkdir()
+    found.chmod(0o2775)  # as a site shares it among its services
+    for root in (made, found):
+        PackStore(root).keep_to_itself()
+    assert made.stat().st_mode & 0o007 == 0
+    assert found.stat().st_mode & 0o7777 == 0o2770

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import Field
 
 from services.gateway.auth.identity import Principal, principal_of
-from services.gateway.cursors import Cursor, Cursors
+from services.gateway.cursors import After, Cursors
 from services.gateway.directory import Entry
 from services.gateway.images import not_ready
 from services.gateway.lookups import Lookups, Rendered, etag_of
@@ -36,7 +36,7 @@ class ImagesQuery(Strict):
     """GET /images."""
 
     system: SystemName | None = None
-    after: Cursor | None = None
+    after: After = None
     """`next` of the page before."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import Field
 
 from services.gateway.auth.identity import NotAllowedError, Scope, principal_of
-from services.gateway.cursors import Cursor, Cursors
+from services.gateway.cursors import After, Cursors
 from services.gateway.job_views import JobFilter, JobViews
 from services.gateway.jobs import Jobs
 from services.gateway.pulls import Pulls
@@ -34,7 +34,7 @@ class JobsQuery(Strict):
     running: bool = False
     """Only those that were not released yet."""
     limit: Annotated[int, Field(ge=1, le=200)] = 50
-    after: Cursor | None = None
+    after: After = None
 
 
 class JobPath(Strict):
@@ -48,14 +48,14 @@ class JobQuery(Strict):
 
     nodes: Literal["some", "all"] = "some"
     limit: Annotated[int, Field(ge=1, le=1000)] = 1000
-    after: Cursor | None = None
+    after: After = None
 
 
 class NodesQuery(Strict):
     """GET /nodes."""
 
     system: SystemName | None = None
-    after: Cursor | None = None
+    after: After = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 1000
 
 

@@ -8,9 +8,9 @@ from aiohttp import web
 from pydantic import Field
 
 from services.gateway.auth.identity import Scope, principal_of
-from services.gateway.cursors import Cursor, Cursors
+from services.gateway.cursors import After, Cursors
 from services.gateway.feed import ChangeFeed, TooManyFollowersError
-from services.gateway.handlers.stream import LAST_EVENT_ID, STREAM_SECONDS, pull_events, stream
+from services.gateway.handlers.stream import LAST_EVENT_ID, pull_events, seconds_for, stream
 from services.gateway.lookups import Lookups, etag_of
 from services.gateway.pulls import Pulls
 from services.gateway.queue import QueueStream, place_text, queue_page
@@ -36,7 +36,7 @@ class FollowQuery(Strict):
 class QueueQuery(FollowQuery):
     """GET /queue."""
 
-    after: Cursor | None = None
+    after: After = None
     """`next` of the page before."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 1000
 
@@ -140,8 +140,9 @@ class PullHandlers:
         query = read_query(request, FollowQuery)
         systems = self._pulls.systems(query.system)
         last = request.headers.get(LAST_EVENT_ID)
-        following = QueueStream(self._lookups, self._feed, STREAM_SECONDS)
-        return await stream(request, following.events(principal_of(request), systems, last))
+        principal = principal_of(request)
+        following = QueueStream(self._lookups, self._feed, seconds_for(principal))
+        return await stream(request, following.events(principal, systems, last))
 
 
 def named_readers(wanted: PullRequest) -> Readers | None:

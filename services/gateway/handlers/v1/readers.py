@@ -5,7 +5,13 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import Field
 
-from services.gateway.auth.identity import NotAuthenticatedError, Principal, Scope, principal_of
+from services.gateway.auth.identity import (
+    NotAllowedError,
+    NotAuthenticatedError,
+    Principal,
+    Scope,
+    principal_of,
+)
 from services.gateway.logins import uid_of
 from services.gateway.pulls import Pulls
 from services.gateway.transitions import PullTarget
@@ -41,7 +47,7 @@ class ReaderHandlers:
     @operation(
         path=ReadersPath,
         gives={200: ReadersView},
-        problems=(NotAuthenticatedError, NotFoundError),
+        problems=(NotAuthenticatedError, NotAllowedError, NotFoundError),
         needs="identity",
     )
     async def show_readers(self, request: web.Request) -> web.Response:
@@ -53,7 +59,7 @@ class ReaderHandlers:
         path=ReadersPath,
         body=ReadersRequest,
         gives={200: ReadersView},
-        problems=(NotAuthenticatedError, NotFoundError),
+        problems=(NotAuthenticatedError, NotAllowedError, NotFoundError),
         needs="identity",
     )
     async def name_readers(self, request: web.Request) -> web.Response:

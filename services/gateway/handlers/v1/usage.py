@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import AfterValidator, Field, StringConstraints
 
 from services.gateway.auth.identity import NotAllowedError, principal_of
-from services.gateway.cursors import Cursor, Cursors
+from services.gateway.cursors import After, Cursors
 from services.gateway.pulls import Pulls
 from services.gateway.usage.report import Report, TooManyReportsError
 from services.gateway.usage.service import Usage
@@ -45,7 +45,7 @@ class UsageQuery(Strict):
     until: Time | None = None
     by: UsageBy = "image"
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    after: Cursor | None = None
+    after: After = None
 
 
 class UsageHandlers:

@@ -14,7 +14,7 @@ from services.gateway.auth.identity import (
 )
 from services.gateway.auth.issue import TokenIssuer
 from services.gateway.auth.secrets import SiteSecret
-from services.gateway.auth.tokens import Tokens
+from services.gateway.auth.tokens import TokenInvalidError, Tokens
 from services.gateway.auth.users import User, Users
 from shared.api.account import ScopeName, TokenRequest
 from shared.errors import InvalidInputError
@@ -98,6 +98,8 @@ async def test_nobody_gets_more_than_they_may() -> None:
         issued(site.public, "read")
     with pytest.raises(InvalidInputError, match="token_max_life"):
         issued(alice, seconds=3601)
+    with pytest.raises(InvalidInputError, match=r"3600 s \(1 h\) here at most"):
+        issued(alice, seconds=30 * 86400)
     by_token = await bearer(site, issued(slurm, "admin"))
     assert by_token.admin
     with pytest.raises(NotAllowedError, match="a token makes no tokens"):
@@ -116,3 +118,16 @@ async def test_a_token_is_no_better_than_its_user_has_become() -> None:
     token = issued(await user(before, 1001), "admin")
     assert (await bearer(before, token)).admin
     assert (await bearer(authority(), token)).scopes == {READ, PULL}
+
+
+async def test_a_token_does_not_pass_on_to_whom_its_user_id_is_given() -> None:
+    token = issued(await user(authority(), 1000))
+    names = {1000: "newcomer"}
+    later = Authority(Users(lambda uid: User(uid, names[uid], frozenset(), known=True)), (), "pull")
+    with pytest.raises(TokenInvalidError, match="alice's"):
+        await bearer(later, token)
+    # A directory that is away, or was when the token was made, is no reason to refuse.
+    away = Authority(Users(lambda uid: User(uid, str(uid), frozenset(), known=False)), (), "pull")
+    assert (await bearer(away, token)).uid == 1000
+    nameless = issued(await user(away, 1000))
+    assert (await bearer(authority(), nameless)).name == "alice"

@@ -89,5 +89,11 @@ def test_there_is_a_limit() -> None:
         parse_locations(b" " * (MAX_PAYLOAD + 1))
 
 
+def test_half_a_character_is_in_no_login() -> None:
+    """Such a text could be kept, but never sent: the gateway would fail at it."""
+    content = rb'{"authorized_locations": {"a.example.org": "ada:\ud800", "b\udfff.org": "a:b"}}'
+    assert parse_locations(content) == {}
+
+
 def test_passwords_are_in_no_repr() -> None:
     assert "secret" not in repr(parse_locations(payload(default="ada:secret")))

@@ -1,7 +1,7 @@
-"""How many connections one user may have to the local socket, and how long without a request.
+"""How many connections one user may have to a server, and how long without a request.
 
 Everybody may connect, and connections are descriptors of ours: without a bound one user could
-take them all, and with them the agent from everybody else.
+take them all, and with them the service from everybody else.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import resource
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,20 +18,15 @@ from shared.logging import get_logger
 
 log = get_logger(__name__)
 
-REQUEST_SECONDS: Final = 5.0
-"""From the connection to the whole request: on one machine far more than anybody needs."""
 MOST_PER_USER: Final = 512
-"""Every rank of a full node may ask at once, and waits on its connection for the mount."""
+"""Every rank of a full node may ask at once, and waits on its connection for the answer."""
 _DESCRIPTORS: Final = 65536
 _USERS: Final = 4
 _CREDENTIALS: Final = struct.Struct("iII")
-_SO_PEERGROUPS: Final = 59
-"""Of Linux since 4.13, which Python does not name."""
-_MOST_GROUPS: Final = 256
 _REFUSAL: Final = Problem(
     title="Too Many Requests",
     status=429,
-    detail="you have too many open connections to this node's agent: try again later",
+    detail="you have too many open connections here: close some, or try again later",
     code="too_many_connections",
 )
 _BODY: Final = _REFUSAL.model_dump_json().encode()
@@ -42,21 +37,20 @@ _REFUSED: Final = (
 
 
 def peer(connection: socket.socket) -> tuple[int, int]:
-    """Process and user id at the other end, as the kernel noted them."""
+    """Process and user id at the other end of a UNIX socket, as the kernel noted them."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(raw)
     return int(pid), int(uid)
 
 
-def peer_groups(connection: socket.socket) -> frozenset[int]:
-    """All groups of the process at the other end, as it had them when it connected."""
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    own = _CREDENTIALS.unpack(raw)[2]
+def whose(connection: socket.socket) -> Hashable:
+    """The user's id on this machine, or the other machine's address."""
+    if connection.family == socket.AF_UNIX:
+        return peer(connection)[1]
     try:
-        more = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * 4)
-    except OSError:  # more than fit: then only its first one counts
-        return frozenset({own})
-    return frozenset({own, *struct.unpack(f"{len(more) // 4}I", more)})
+        return str(connection.getpeername()[0])
+    except OSError:  # gone already
+        return None
 
 
 def room_per_user() -> int:
@@ -73,9 +67,10 @@ class Connections:
     """The open connections of all users. `free` users may have any number."""
 
     limit: int
-    free: frozenset[int]
-    seconds: float = REQUEST_SECONDS
-    _users: Counter[int] = field(default_factory=Counter)
+    free: frozenset[Hashable]
+    seconds: float
+    """From the connection to its first request."""
+    _users: Counter[Hashable] = field(default_factory=Counter)
     _waits: dict[asyncio.BaseTransport, asyncio.TimerHandle] = field(default_factory=dict)
 
     def guarded(self, serve: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
@@ -87,22 +82,22 @@ class Connections:
         if transport is not None and (wait := self._waits.pop(transport, None)) is not None:
             wait.cancel()
 
-    def enter(self, transport: asyncio.Transport) -> int | None:
-        """The user whose connection this is; None if he has too many."""
-        _, uid = peer(transport.get_extra_info("socket"))
-        if uid not in self.free and self._users[uid] >= self.limit:
-            log.warning("too_many_connections", uid=uid, limit=self.limit)
+    def enter(self, transport: asyncio.Transport) -> tuple[Hashable] | None:
+        """Whose connection this is; None if they have too many."""
+        user = whose(transport.get_extra_info("socket"))
+        if user not in self.free and self._users[user] >= self.limit:
+            log.warning("too_many_connections", user=user, limit=self.limit)
             return None
-        self._users[uid] += 1
+        self._users[user] += 1
         loop = asyncio.get_running_loop()
         self._waits[transport] = loop.call_later(self.seconds, self._late, transport)
-        return uid
+        return (user,)
 
-    def leave(self, transport: asyncio.Transport, uid: int) -> None:
+    def leave(self, transport: asyncio.Transport, user: Hashable) -> None:
         self.arrived(transport)
-        self._users[uid] -= 1
-        if not self._users[uid]:
-            del self._users[uid]
+        self._users[user] -= 1
+        if not self._users[user]:
+            del self._users[user]
 
     def _late(self, transport: asyncio.Transport) -> None:
         self._waits.pop(transport, None)
@@ -116,16 +111,16 @@ class _Guarded(asyncio.Protocol):
         self._connections = connections
         self._serve = serve
         self._served: asyncio.Protocol | None = None
-        self._entered: tuple[asyncio.Transport, int] | None = None
+        self._entered: tuple[asyncio.Transport, Hashable] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        uid = self._connections.enter(transport)
-        if uid is None:
+        entered = self._connections.enter(transport)
+        if entered is None:
             transport.write(_REFUSED)
             transport.close()
             return
-        self._entered = transport, uid
+        self._entered = transport, *entered
         self._served = self._serve()
         self._served.connection_made(transport)
 
