@@ -173,11 +173,12 @@ async def _command(command: tuple[str, ...], told: bytes) -> Verdict:
         process.stdin.close()
         answer = await _bounded(process.stdout)
         code = await process.wait()
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+    except BaseException:
+        # Also where it has ended, and something that it started still holds its output.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        raise
     if code not in {EXIT_ADMITTED, EXIT_REFUSED}:
         raise ExaminationError(f"the site's examiner ended with {code}; 0 admits and 1 refuses")
     return Verdict(admit=code == EXIT_ADMITTED, reason=answer.decode("utf-8", "replace"))

@@ -139,6 +139,19 @@ async def test_a_command_that_fails_refuses_unless_the_site_says_otherwise(
     await examined(**rules, on_error="allow")
 
 
+async def test_what_a_command_leaves_behind_ends_with_its_time(tmp_path: Path) -> None:
+    note = tmp_path / "left"
+    leaving = command(
+        tmp_path,
+        f"child = os.fork()\nif child: open({str(note)!r}, 'w').write(str(child)); os._exit(0)\n"
+        "time.sleep(60)",
+    )
+    with pytest.raises(DeadlineExceededError):
+        await examined(command=leaving, timeout=1.0)
+    left = int(note.read_text())
+    await eventually(lambda: not alive(left), within=5)
+
+
 async def test_a_command_that_is_not_there() -> None:
     with pytest.raises(ExaminationError, match="cannot be started: No such file"):
         await examined(command=["/nowhere/examine"])
