@@ -21,6 +21,8 @@ from shared.image.recipe import ImageConfig, PackOptions, SourceDigests
 from shared.progress import Part
 from shared.settings.lifecycle import AdmissionSettings
 from shared.states import State
+from tests.support.conditions import eventually
+from tests.support.packers import alive
 
 DIGESTS = SourceDigests(
     reference="sha256:" + "1" * 64,
