@@ -225,6 +225,11 @@ class Site:
         )
 
 
+def but_for_use(image: Mapping[str, Any]) -> dict[str, Any]:
+    """What a view says of an image itself: asking for it again is a use, which moves its expiry."""
+    return {name: it for name, it in image.items() if name not in {"last_used", "expires_at"}}
+
+
 def unmount_below(directory: Path) -> None:
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in reversed(mounts):

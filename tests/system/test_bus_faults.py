@@ -18,7 +18,7 @@ from tests.support.images import File, Pusher, build_image, layer_of
 from tests.support.noise import noise
 from tests.support.rabbitmq import RabbitNode, need_rabbitmq
 from tests.support.registry import DebianRegistry
-from tests.support.site import Site
+from tests.support.site import Site, but_for_use
 
 MEGABYTE = 1 << 20
 ECHOED = "x-echoed"
@@ -138,7 +138,7 @@ async def test_doubled_late_and_reordered_events_change_nothing(
         await echo.repeat_all()
         await eventually(lambda: all_digested(connection), within=30)
         assert await site.pull_view(again["id"]) == second
-        assert second["image"] == first["image"]
+        assert but_for_use(second["image"]) == but_for_use(first["image"])
         assert site.check_images() == 1
 
 
