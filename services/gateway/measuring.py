@@ -22,7 +22,7 @@ UNKNOWN: Final = "unknown"
 GONE: Final = "gone"
 """The status of a request whose client went away before the answer."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_LABELS: Final = ("route", "method", "status", "via")
+LABELS: Final = ("route", "method", "status", "via")
 
 Kind = tuple[str, str, str, str]
 
@@ -54,7 +54,7 @@ class RequestTimes(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """In whichever thread is asked; what is noted meanwhile may be in it or not."""
-        family = HistogramMetricFamily(self._name, self._documentation, labels=_LABELS)
+        family = HistogramMetricFamily(self._name, self._documentation, labels=LABELS)
         names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         for kind, seen in tuple(self._seen.items()):
             counts = list(zip(names, accumulate(tuple(seen.counts)), strict=True))

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from shared.tasks import cancel_all
 
 MOST_SECONDS = 0.5
-"""Ten times what is allowed: neighbours slow a thread down, but all records at once take seconds."""
+"""Ten times what is allowed: neighbours slow a thread down; all records at once take seconds."""
 
 
 @asynccontextmanager

@@ -111,9 +111,9 @@ async def test_a_store_that_hangs_ends_the_pull_and_not_only_the_packing(
     source = Given(REAL)
     monkeypatch.setattr(source, "blob", endless)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             with pytest.raises(ExceptionGroup) as caught:
-                await conversion.recipe(order_of(source), Unwatched(), Deadline.after(2))
+                await conversion.recipe(order_of(source), Unwatched(), Deadline.after(5))
     finally:
         for packer in hanging:
             os.kill(packer, signal.SIGKILL)
