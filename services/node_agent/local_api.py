@@ -16,13 +16,13 @@ from aiohttp.typedefs import Handler
 from pydantic import TypeAdapter, ValidationError
 
 from services.node_agent.callers import identify
-from services.node_agent.groups import peer_groups
 from services.node_agent.jobs import SITE, Jobs
 from services.node_agent.readers import User
 from shared.api import AgentStatus, MountRequest
 from shared.errors import ConfigError, InvalidInputError
 from shared.http.answers import answer, error_middleware, invalid_input, read_body
-from shared.http.connections import Connections, peer
+from shared.http.connections import Connections
+from shared.http.peers import peer, peer_groups
 from shared.models import JobId
 
 MAX_PATH_BYTES: Final = 107
@@ -128,8 +128,10 @@ def _peer(request: web.Request) -> tuple[int, User | None]:
     connection: socket.socket | None = request.get_extra_info("socket")
     if connection is None:  # it has hung up already
         raise InvalidInputError("the caller is gone")
-    pid, uid = peer(connection)
-    return pid, SITE if uid in (0, os.geteuid()) else User(uid, peer_groups(connection))
+    caller = peer(connection)
+    if caller.uid in (0, os.geteuid()):
+        return caller.pid, SITE
+    return caller.pid, User(caller.uid, peer_groups(connection))
 
 
 @web.middleware

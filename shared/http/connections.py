@@ -7,13 +7,13 @@ take them all, and with them the service from everybody else.
 import asyncio
 import resource
 import socket
-import struct
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Final
 
 from shared.api import Problem
+from shared.http.peers import peer
 from shared.logging import get_logger
 
 log = get_logger(__name__)
@@ -22,7 +22,6 @@ MOST_PER_USER: Final = 512
 """Every rank of a full node may ask at once, and waits on its connection for the answer."""
 _DESCRIPTORS: Final = 65536
 _USERS: Final = 4
-_CREDENTIALS: Final = struct.Struct("iII")
 _REFUSAL: Final = Problem(
     title="Too Many Requests",
     status=429,
@@ -36,17 +35,10 @@ _REFUSED: Final = (
 ) % (len(_BODY), _BODY)
 
 
-def peer(connection: socket.socket) -> tuple[int, int]:
-    """Process and user id at the other end of a UNIX socket, as the kernel noted them."""
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _ = _CREDENTIALS.unpack(raw)
-    return int(pid), int(uid)
-
-
 def whose(connection: socket.socket) -> Hashable:
     """The user's id on this machine, or the other machine's address."""
     if connection.family == socket.AF_UNIX:
-        return peer(connection)[1]
+        return peer(connection).uid
     try:
         return str(connection.getpeername()[0])
     except OSError:  # gone already

@@ -1,22 +1,10 @@
-"""Who is at the other end of a UNIX socket: the kernel says."""
+"""Where a request came from: a network, or a process of this machine."""
 
 import socket
-import struct
-from dataclasses import dataclass
-from typing import Final
 
 from aiohttp import web
 
-_CREDENTIALS: Final = struct.Struct("=iII")
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """The process that connected, with its effective ids at that moment."""
-
-    pid: int
-    uid: int
-    gid: int
+from shared.http.peers import Peer, peer
 
 
 def from_network(request: web.Request) -> bool:
@@ -29,5 +17,4 @@ def peer_of(request: web.Request) -> Peer | None:
     connection = request.get_extra_info("socket")
     if connection is None or connection.family != socket.AF_UNIX:
         return None
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return Peer(*_CREDENTIALS.unpack(raw))
+    return peer(connection)

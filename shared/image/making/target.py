@@ -56,6 +56,6 @@ class Target:
         except OSError as exc:
             if exc.errno != errno.EINVAL:
                 raise
-            self._direct = None  # taken by name only
+            self._direct = None  # taken when it was opened, and yet not done
             return False
         return True

@@ -1,7 +1,8 @@
-"""The groups of whoever is at the other end of the local socket."""
+"""Who is at the other end of a UNIX socket: the kernel says, as it was when they connected."""
 
 import socket
 import struct
+from dataclasses import dataclass
 from typing import Final
 
 _CREDENTIALS: Final = struct.Struct("iII")
@@ -10,10 +11,23 @@ _SO_PEERGROUPS: Final = 59
 _MOST_GROUPS: Final = 256
 
 
-def peer_groups(connection: socket.socket) -> frozenset[int]:
-    """All groups of the process at the other end, as it had them when it connected."""
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process that connected, with its effective ids at that moment."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer(connection: socket.socket) -> Peer:
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    own = _CREDENTIALS.unpack(raw)[2]
+    return Peer(*_CREDENTIALS.unpack(raw))
+
+
+def peer_groups(connection: socket.socket) -> frozenset[int]:
+    """All groups of the process."""
+    own = peer(connection).gid
     try:
         more = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * 4)
     except OSError:  # more than fit: then only its first one counts
