@@ -53,7 +53,8 @@ class Renderings:
 
     def get(self, entry: Entry) -> Rendered | None:
         found = self._kept.get(entry.key)
-        if found is None or found.version != entry.version:
+        # What was forgotten and pulled again has the same versions once more.
+        if found is None or (found.version, found.pull_id) != (entry.version, entry.pull_id):
             return None
         self._kept.move_to_end(entry.key)
         return found
