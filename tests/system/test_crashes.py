@@ -111,6 +111,7 @@ async def test_killed_processes_that_pack_cost_no_pull(
         await site.reached(pull, state)
         (nursery,) = await eventually(lambda: children_of(site.pid("up")), within=10)
         packers = await eventually(lambda: children_of(nursery), within=10)
+        await eventually(site.leftovers, within=10)
         for victim in packers if victims == "packers" else {nursery}:
             os.kill(victim, signal.SIGKILL)
         gate.open()

@@ -18,6 +18,7 @@ from services.converter.packers.messages import PackOrder, encoded
 from services.converter.packers.work import Work, writable
 from services.converter.packing.limits import Limits
 from services.converter.packing.stream import LayerDigests
+from shared.files import remove_stale_partials_of
 from shared.image.recipe import PackOptions
 
 # A packer and its owner then seldom wait for each other; some kernels allow their users less.
@@ -92,6 +93,8 @@ class Packers:
             yield work
         except BaseException:
             await work.give_up()
+            # One that was killed has left what it had begun, and a service may live for months.
+            await asyncio.to_thread(remove_stale_partials_of, out_path)
             raise
         finally:
             work.close()
