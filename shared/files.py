@@ -61,11 +61,7 @@ def remove_stale_partials(directory: Path) -> int:
 def remove_stale_partials_of(path: Path) -> None:
     """Remove what dead owners left of making this one file, in a directory of somebody's own."""
     name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{{2 * _RANDOM}}}{re.escape(PARTIAL)}")
-    try:
-        beside = tuple(path.parent.iterdir())
-    except FileNotFoundError:  # nothing was ever made there
-        return
-    for partial in beside:
+    for partial in tuple(path.parent.iterdir()):
         if name.fullmatch(partial.name):
             with suppress(PermissionError):  # somebody else's
                 _removed(partial)

@@ -94,7 +94,8 @@ class Packers:
         except BaseException:
             await work.give_up()
             # One that was killed has left what it had begun, and a service may live for months.
-            await asyncio.to_thread(remove_stale_partials_of, out_path)
+            with suppress(OSError):  # what went wrong before is what counts
+                await asyncio.to_thread(remove_stale_partials_of, out_path)
             raise
         finally:
             work.close()
