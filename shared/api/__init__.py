@@ -4,7 +4,13 @@ A client needs only JSON; these are the contract's one definition, from which th
 validates requests and makes answers.
 """
 
-from shared.api.agent import AgentStatus, MountRequest, MountView
+from shared.api.agent import (
+    AgentStatus,
+    MountRequest,
+    MountView,
+    PreparedView,
+    PrepareRequest,
+)
 from shared.api.images import (
     ImageDetail,
     ImagePage,
@@ -72,6 +78,8 @@ __all__ = [
     "MountView",
     "NodeView",
     "NodesView",
+    "PrepareRequest",
+    "PreparedView",
     "Problem",
     "PullRequest",
     "PullView",

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from shared.events import NodeImage, Uid
 from shared.models import Bytes, ImageId, JobId, NodeName, Sha256, Strict, SystemName, Tolerant
 
 
@@ -19,6 +20,19 @@ class MountRequest(Strict):
     """A new job, which ends with the process that asks, or what that becomes by exec."""
 
 
+class PrepareRequest(Strict):
+    """POST /v1/jobs/{job_id}/prepare, by a prolog: have the job's images mounted within `wait`.
+
+    Without images: those that the scheduler's announcement named; it is waited for as well. The
+    answer comes within the time whatever happens, so that a prolog never drains its node.
+    """
+
+    images: Annotated[tuple[NodeImage, ...], Field(max_length=32)] = ()
+    uid: Uid | None = None
+    """Whose job it is: who is let to images that are private. None: nobody but the site."""
+    wait: Annotated[float, Field(gt=0, le=3600)] = 60.0
+
+
 class MountView(Tolerant):
     """Where an image is on this node. `how` is loop, squashfuse or unpack."""
 
@@ -26,6 +40,14 @@ class MountView(Tolerant):
     path: str
     how: Literal["loop", "squashfuse", "unpack"]
     seconds: float
+
+
+class PreparedView(Tolerant):
+    """What became of it: all images mounted, or the reason why not, in words for the user."""
+
+    state: Literal["ready", "failed"]
+    mounts: tuple[MountView, ...] = ()
+    message: str = ""
 
 
 class AgentStatus(Tolerant):
