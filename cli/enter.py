@@ -1,40 +1,28 @@
 """Entering an image: run a command with a mounted or unpacked image as its root directory.
 
 Light and without privileges of its own: root gets a mount namespace, anybody else a user namespace
-besides. The command runs as whoever called, with read-only image, the host's /proc, /sys and /dev,
-no capabilities, and no way to gain privileges. The image is hostile until proven otherwise: nothing
-is ever mounted through a symbolic link of it, and what root alone may write to in /proc and /sys
-nobody can.
+besides. The command runs as whoever called, in what `shared.inside` puts together, without any
+capability, and with no way to gain privileges.
 """
 
 import errno
 import os
-import pwd
 import signal
-import stat
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Final, NoReturn
 
 from cli.errors import EXIT_NOT_RUN, CliError
 from shared import linux
+from shared.errors import DrayError
+from shared.inside.assemble import assemble
+from shared.inside.host import host_mounts, own_directories
+from shared.inside.people import Person
+from shared.inside.plan import Plan
+from shared.inside.volumes import Volume
 
-HOST_TREES: Final = ("/proc", "/sys", "/dev")
-KERNEL_TREES: Final = ("/proc", "/sys")
-"""Root may write to the kernel's settings by the files' modes, without any capability."""
-NEEDED_TREES: Final = ("/proc", "/dev")
-"""Hardly a program does without."""
-HOST_FILES: Final = ("/etc/resolv.conf", "/etc/passwd", "/etc/group", "/etc/hosts")
-SYSTEM_DIRECTORIES: Final = frozenset(
-    {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32"}
-    | {"opt", "proc", "run", "sbin", "sys", "usr", "var"}
-)
-"""An image has its own: a home or working directory in one of them is not brought along."""
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# What a remount must repeat, lest it try to take it away: statvfs and mount use the same bits.
-_KEPT_FLAGS: Final = linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 # CPython ignores these; a command expects the default.
 _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 _SYSCTLS: Final = (
@@ -76,25 +64,33 @@ class CommandNotExecutableError(EnterError):
 
 
 def enter(
-    root: Path, command: Sequence[str], *, env: Mapping[str, str], workdir: str | None = None
+    root: Path,
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    workdir: str | None = None,
+    volumes: Sequence[Volume] = (),
 ) -> NoReturn:
     """Replace this process, which must have one thread only, by the command in the image.
 
     `workdir` must exist in there; without one it is the current directory, else home, else "/".
     """
-    home, here = _home(), _working_directory()
+    person, here = Person.here(), _working_directory()
+    mounts = (*host_mounts(person), *own_directories(person, here))
+    plan = Plan(str(root), (*mounts, *(volume.mount for volume in volumes)))
     make_namespaces()
     try:
-        inside = _bind_read_only(root)
+        inside = assemble(plan, in_user_namespace=person.uid != 0)
         try:
-            _furnish(inside, (home, here))
             _change_root(inside)
         finally:
             os.close(inside)
     except OSError as exc:
         raise EnterError(_refused_mount(root, exc)) from exc
+    except DrayError as exc:
+        raise EnterError(exc.message) from exc
     _give_up_privileges()
-    _change_directory(workdir, (here, home))
+    _change_directory(workdir, (here, person.home))
     execute(command, env)
 
 
@@ -110,7 +106,8 @@ def make_namespaces() -> None:
             Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
             Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1\n", encoding="ascii")
             Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1\n", encoding="ascii")
-        linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
+        # What is mounted later where the user has directories is still seen.
+        linux.mount("none", "/", flags=linux.MS_REC | linux.MS_SLAVE)
     except OSError as exc:
         raise NamespacesRefusedError(explain_refusal(exc, uid)) from exc
 
@@ -151,93 +148,6 @@ def explain_refusal(exc: OSError, uid: int, sysctls: Path = Path("/proc/sys")) -
         "forbids them: a container's seccomp profile, a chroot or a security module does. "
         "Ask the administrator to allow unshare(CLONE_NEWUSER)"
     )
-
-
-def _bind_read_only(root: Path) -> int:
-    """Mount the image over itself, to be read only, and open it."""
-    place = str(root.resolve(strict=True))
-    linux.mount(place, place, flags=linux.MS_BIND | linux.MS_REC)
-    inside = os.open(place, os.O_PATH | os.O_DIRECTORY)
-    _restrict(inside, linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV)
-    return inside
-
-
-def _restrict(fd: int, flags: int) -> None:
-    flags |= os.statvfs(fd).f_flag & _KEPT_FLAGS
-    linux.mount("none", _by_fd(fd), flags=linux.MS_REMOUNT | linux.MS_BIND | flags)
-
-
-def _furnish(inside: int, own: Sequence[str]) -> None:
-    """Put into the image what it has a place for."""
-    bound = {tree: _bind(tree, inside) for tree in HOST_TREES}
-    if missing := [tree for tree in NEEDED_TREES if not bound[tree]]:
-        print(
-            f"dray: warning: the image has no place for the host's {' and '.join(missing)}: some "
-            "programs will fail",
-            file=sys.stderr,
-        )
-    if os.geteuid() == 0:
-        for tree in KERNEL_TREES:
-            if bound[tree]:
-                _restrict_tree(tree, inside)
-    with _opened(inside, "/tmp") as place:  # noqa: S108 - the image's
-        if place is not None:
-            flags = linux.MS_NOSUID | linux.MS_NODEV
-            linux.mount("tmpfs", _by_fd(place), "tmpfs", flags, "mode=1777")
-    for path in own:
-        if path.split("/")[1] not in SYSTEM_DIRECTORIES | {""}:
-            _bind(path, inside)
-    for file in HOST_FILES:
-        _bind(file, inside, flags=linux.MS_RDONLY)
-
-
-def _bind(path: str, inside: int, *, flags: int = 0) -> bool:
-    """Bind the host's file or directory if the image has one of the same kind at its path."""
-    with _opened(inside, path) as place:
-        if place is None or not os.path.exists(path):  # noqa: PTH110 - stdlib strings throughout
-            return False
-        there, here = os.fstat(place), os.stat(path)  # noqa: PTH116
-        if stat.S_ISDIR(there.st_mode) != stat.S_ISDIR(here.st_mode):
-            return False
-        if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
-            return True  # it came along with another one
-        linux.mount(path, _by_fd(place), flags=linux.MS_BIND | linux.MS_REC)
-    if flags:
-        with _opened(inside, path) as bound:
-            if bound is not None:
-                _restrict(bound, flags)
-    return True
-
-
-def _restrict_tree(tree: str, inside: int) -> None:
-    """Make a bound tree read only, with everything that is mounted in it.
-
-    The kernel has one call for that from version 5.12 only.
-    """
-    root = os.readlink(_by_fd(inside))  # noqa: PTH115
-    for target in linux.mount_points(root + tree):
-        with _opened(inside, target.removeprefix(root)) as place:
-            if place is not None:  # else it is under another mount, and out of reach for all
-                _restrict(place, linux.MS_RDONLY)
-
-
-@contextmanager
-def _opened(inside: int, path: str) -> Iterator[int | None]:
-    """A directory or regular file of the image, None if there is none; never by a symbolic link."""
-    fd = os.dup(inside)
-    try:
-        for name in path.strip("/").split("/"):
-            try:
-                following = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=fd)
-            except OSError:
-                yield None
-                return
-            os.close(fd)
-            fd = following
-        mode = os.fstat(fd).st_mode
-        yield fd if stat.S_ISDIR(mode) or stat.S_ISREG(mode) else None
-    finally:
-        os.close(fd)
 
 
 def _change_root(inside: int) -> None:
@@ -316,20 +226,8 @@ def _refused_mount(root: Path, exc: OSError) -> str:
     return f"cannot enter the image at {root}: {exc.strerror}{where}"
 
 
-def _home() -> str:
-    try:
-        home = pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:  # a uid that no directory service knows
-        return "/"
-    return home if home.startswith("/") else "/"
-
-
 def _working_directory() -> str:
     try:
         return os.getcwd()  # noqa: PTH109
     except OSError:  # it was removed under us
         return "/"
-
-
-def _by_fd(fd: int) -> str:
-    return f"/proc/self/fd/{fd}"

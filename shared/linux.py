@@ -5,6 +5,7 @@ runs, so it may be made from a thread.
 """
 
 import ctypes
+import errno
 import os
 import re
 import struct
@@ -19,6 +20,7 @@ MS_BIND: Final = 0x1000
 MS_MOVE: Final = 0x2000
 MS_REC: Final = 0x4000
 MS_PRIVATE: Final = 0x40000
+MS_SLAVE: Final = 0x80000
 
 MNT_DETACH: Final = 0x2
 UMOUNT_NOFOLLOW: Final = 0x8
@@ -28,6 +30,15 @@ CLONE_NEWUSER: Final = 0x10000000
 
 _SYNC_WRITE: Final = 2
 
+_MOUNT_SETATTR: Final = 442
+_AT_EMPTY_PATH: Final = 0x1000
+_AT_RECURSIVE: Final = 0x8000
+# The flags that it shares with mount(2), under the same numbers.
+_ATTRIBUTES: Final = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+
+PROC_SUPER_MAGIC: Final = 0x9FA0
+
+_PR_SET_DUMPABLE: Final = 4
 _PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -51,6 +62,26 @@ def mount(source: str, target: str, fstype: str = "", flags: int = 0, data: str 
         ),
         target,
     )
+
+
+def restrict_tree(fd: int, flags: int) -> bool:
+    """Set flags of the mount at `fd` and of all that is mounted in it, at once.
+
+    False where the kernel, before 5.12, has no call for that.
+    """
+    attributes = struct.pack("=QQQQ", flags & _ATTRIBUTES, 0, 0, 0)
+    result = _libc.syscall(
+        ctypes.c_long(_MOUNT_SETATTR),
+        ctypes.c_int(fd),
+        b"",
+        ctypes.c_uint(_AT_EMPTY_PATH | _AT_RECURSIVE),
+        attributes,
+        ctypes.c_size_t(len(attributes)),
+    )
+    if result != 0 and ctypes.get_errno() == errno.ENOSYS:
+        return False
+    _check(result, f"file descriptor {fd}")
+    return True
 
 
 def umount(target: str, flags: int = 0) -> None:
@@ -98,12 +129,31 @@ def drop_capabilities() -> None:
     _check(_libc.capset(header, none), "capset")
 
 
+def set_undumpable() -> None:
+    """No other process of the same user may look into this one, or trace it."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def filesystem_type(fd: int) -> int:
+    """The kernel's number for the kind of file system that a file is in."""
+    found = ctypes.create_string_buffer(256)  # larger than a statfs is anywhere
+    _check(_libc.fstatfs(ctypes.c_int(fd), found), f"file descriptor {fd}")
+    return ctypes.c_long.from_buffer(found).value
+
+
 def start_writing(fd: int, start: int, end: int) -> None:
     """Hand what is written between the two places to the storage, without waiting for it."""
     length = ctypes.c_int64(end - start)
     flags = ctypes.c_uint(_SYNC_WRITE)
     result = _libc.sync_file_range(fd, ctypes.c_int64(start), length, flags)
     _check(result, f"file descriptor {fd}")
+
+
+def file_system_type(path: str) -> int:
+    """The magic number of the file system that a path is on."""
+    found = ctypes.create_string_buffer(256)  # longer than any struct statfs; f_type comes first
+    _check(_libc.statfs(os.fsencode(path), found), path)
+    return ctypes.c_long.from_buffer(found).value & 0xFFFFFFFF
 
 
 def _prctl(option: int, *arguments: int) -> None:

@@ -13,24 +13,30 @@ from tests.support.users import REPOSITORY, let_everybody_in, ordinary_environme
 
 LOOK = """
 import os, sys
-from pathlib import Path
 from cli import enter
-root = Path(sys.argv[1])
+from shared.inside.assemble import assemble
+from shared.inside.host import host_mounts
+from shared.inside.people import Person
+from shared.inside.plan import Bind, Plan
+root, _, *own = sys.argv[1:]
+person = Person.here()
+mounts = (*host_mounts(person), *(Bind(path, path, optional=True) for path in own))
 enter.make_namespaces()
 known = {line.split()[4] for line in open("/proc/self/mountinfo")}
-inside = enter._bind_read_only(root)
-enter._furnish(inside, sys.argv[3:])
+assemble(Plan(root, mounts), in_user_namespace=person.uid != 0)
 for line in open("/proc/self/mountinfo"):
     if line.split()[4] not in known:
         print(line.split()[4])
 """
 
 
-def new_mounts(caller: Caller, root: Path, *own: str) -> list[str]:
-    """Everything that entering mounts, as the host's paths."""
+def new_mounts(caller: Caller, root: Path, *own: str) -> set[str]:
+    """Where entering mounts something, as seen in the image."""
     done = caller.run(root, *own, code=LOOK)
     assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    found = [Path(point) for point in done.stdout.split()]
+    assert [point for point in found if not point.is_relative_to(root)] == []
+    return {str(point.relative_to(root)) for point in found}
 
 
 def test_nothing_is_mounted_through_symbolic_links(
@@ -45,24 +51,44 @@ def test_nothing_is_mounted_through_symbolic_links(
     for name in ("proc", "dev", "sys", "tmp", "etc"):
         shutil.rmtree(hostile / name)
         (hostile / name).symlink_to(victim / name)
-    (hostile / victim.parent.relative_to("/")).parent.mkdir(parents=True, exist_ok=True)
-    assert new_mounts(caller, hostile, str(own)) == [str(hostile)]
+    before = sorted(victim.rglob("*"))
+    assert {"proc", "dev", "sys", "tmp"} <= new_mounts(caller, hostile, str(own))
+    done = caller.run(hostile, "sh", "-c", "cat /etc/passwd /etc/hosts; cat /proc/version")
+    assert "of the victim" not in done.stdout
+    assert "Linux" in done.stdout
+    assert sorted(victim.rglob("*")) == before
 
 
-def test_a_link_in_the_middle_or_at_the_end_is_no_mount_point(
-    caller: Caller, hostile: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "to"),
+    [("etc", "/etc"), ("etc", "etc"), ("etc", "../../../../etc"), ("etc/hosts", "hosts")],
+)
+def test_links_that_lead_round_or_out_are_harmless(
+    caller: Caller, hostile: Path, name: str, to: str
 ) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    for name in ("hosts", "passwd"):
-        (hostile / "etc" / name).unlink()
-    (hostile / "etc/hosts").symlink_to("/etc/hosts")
+    if (hostile / name).is_dir():
+        shutil.rmtree(hostile / name)
+    else:
+        (hostile / name).unlink()
+    (hostile / name).symlink_to(to)
+    done = caller.run(hostile, "sh", "-c", "cat /etc/hosts; echo in")
+    assert done.stdout == "in\n", done.stderr
+
+
+def test_what_is_of_another_kind_in_the_image_is_no_place(caller: Caller, hostile: Path) -> None:
+    (hostile / "etc/passwd").unlink()
     (hostile / "etc/passwd").mkdir()
-    (hostile / "up").symlink_to("..")
-    found = new_mounts(caller, hostile, "/up/elsewhere")
-    assert all(Path(point).is_relative_to(hostile) for point in found)
-    inside = {str(Path(point).relative_to(hostile)) for point in found}
-    assert {"proc", "dev", "sys", "tmp", "etc/group", "etc/resolv.conf"} <= inside
-    assert not {"etc/hosts", "etc/passwd"} & inside
+    found = new_mounts(caller, hostile)
+    assert {"proc", "dev", "sys", "tmp", "etc/group", "etc/resolv.conf"} <= found
+    assert "etc/passwd" not in found
+
+
+def test_a_link_on_the_way_is_followed_within_the_image(caller: Caller, hostile: Path) -> None:
+    (hostile / "etc/hosts").unlink()
+    (hostile / "etc/hosts").symlink_to("../../run/names/hosts")
+    assert "run/names/hosts" in new_mounts(caller, hostile)
+    done = caller.run(hostile, "cat", "/etc/hosts")
+    assert done.stdout == Path("/etc/hosts").read_text()
 
 
 @pytest.mark.root
@@ -98,11 +124,12 @@ def test_a_mounted_squashfs_is_entered_and_outlives_its_unmount(
 
 MOVE = """
 import os, sys
-from pathlib import Path
 from cli import enter
+from shared import linux
 enter.make_namespaces()
-inside = enter._bind_read_only(Path(sys.argv[1]))
-os.fchdir(inside)
+os.chdir(sys.argv[1])
+linux.mount(".", ".", flags=linux.MS_BIND)
+os.chdir(sys.argv[1])
 enter.move_root()
 os.chdir("/")
 enter.execute(sys.argv[3:], {"PATH": "/bin"})

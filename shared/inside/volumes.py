@@ -1,0 +1,87 @@
+"""Volumes as users write them: `--volume=/from:/to[:flag,...]`, several with `;` between them."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from shared.inside.errors import VolumeRefusedError
+from shared.inside.plan import Bind
+from shared.inside.rules import require_free
+from shared.inside.walk import parts
+
+MAX_VOLUMES: Final = 64
+_MAX_PATH: Final = 4095
+_EXAMPLE: Final = "write it like /scratch/ada/run1:/data or /scratch/ada/input:/input:ro"
+_FLAGS: Final = ("ro", "rw")
+_VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A directory or file of the user's, and where the image has it."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+    @property
+    def mount(self) -> Bind:
+        return Bind(self.source, self.target, read_only=self.read_only, of_user=True)
+
+
+def parse_volumes(
+    texts: Iterable[str], reserved: Iterable[str] = (), env: Mapping[str, str] | None = None
+) -> tuple[Volume, ...]:
+    """All volumes of all options; an error names the one that is wrong, and says what is.
+
+    Variables of `env` in the source are put in: job scripts' `#SBATCH` lines know no shell.
+    """
+    kept = tuple(reserved)
+    written = [each.strip() for text in texts for each in text.split(";") if each.strip()]
+    if len(written) > MAX_VOLUMES:
+        raise VolumeRefusedError(f"{len(written)} volumes are wanted, and {MAX_VOLUMES} may be")
+    volumes = tuple(_parse(each, env or {}) for each in written)
+    for volume in volumes:
+        require_free(volume.target, kept)
+    targets = [volume.target for volume in volumes]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise VolumeRefusedError(f"two volumes are at {target}: give each a place of its own")
+    return volumes
+
+
+def _parse(text: str, env: Mapping[str, str]) -> Volume:
+    fields = text.split(":")
+    if len(fields) not in (2, 3):
+        raise _refused(text, "it must be a source and a target with ':' between them")
+    source, target = _filled(text, fields[0], env), fields[1]
+    for path in (source, target):
+        if not path.startswith("/"):
+            raise _refused(text, f"{path!r} does not begin with '/'")
+        if len(path) > _MAX_PATH or not path.isprintable():
+            raise _refused(text, "a path is too long, or holds characters that cannot be printed")
+    if ".." in target.split("/"):
+        raise _refused(text, "'..' has no place in a target")
+    flags = fields[2].split(",") if len(fields) == 3 else []
+    for flag in flags:
+        if flag not in _FLAGS:
+            raise _refused(text, f"{flag!r} is none of its flags ({', '.join(_FLAGS)})")
+    if len(set(flags)) > 1:
+        raise _refused(text, "it cannot be both read only and writable")
+    return Volume(source, "/" + "/".join(parts(target)), "ro" in flags)
+
+
+def _filled(text: str, source: str, env: Mapping[str, str]) -> str:
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if not env.get(name):
+            raise _refused(text, f"${name} is not set here")
+        return env[name]
+
+    return _VARIABLE.sub(value, source)
+
+
+def _refused(text: str, why: str) -> VolumeRefusedError:
+    shown = text if len(text) <= 200 else text[:197] + "..."
+    return VolumeRefusedError(f"volume {shown!r}: {why}; {_EXAMPLE}")

@@ -1,0 +1,80 @@
+"""What users write for volumes, and where volumes may be."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.inside.errors import VolumeRefusedError
+from shared.inside.volumes import MAX_VOLUMES, Volume, parse_volumes
+from shared.inside.walk import parts
+
+RESERVED = ("/global/common", "/home")
+
+
+@pytest.mark.parametrize(
+    ("text", "volumes"),
+    [
+        ("/a:/b", [Volume("/a", "/b")]),
+        ("/a:/b:ro", [Volume("/a", "/b", read_only=True)]),
+        ("/a:/b:rw;/c/d:/e//f/", [Volume("/a", "/b"), Volume("/c/d", "/e/f")]),
+        (" /a:/b ; ; ", [Volume("/a", "/b")]),
+        ("/a b:/with space", [Volume("/a b", "/with space")]),
+        ("/x:/tmp", [Volume("/x", "/tmp")]),
+        ("/x:/etcetera", [Volume("/x", "/etcetera")]),
+        ("/x:/global2", [Volume("/x", "/global2")]),
+        ("$SCRATCH/in:/in;${SCRATCH}2:/out", [Volume("/s/in", "/in"), Volume("/s2", "/out")]),
+    ],
+)
+def test_what_is_well_written(text: str, volumes: list[Volume]) -> None:
+    assert list(parse_volumes([text], RESERVED, {"SCRATCH": "/s"})) == volumes
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("/a", "a source and a target"),
+        ("/a:/b:ro:x", "a source and a target"),
+        ("a:/b", "does not begin with '/'"),
+        (":/b", "does not begin with '/'"),
+        ("/a:b", "does not begin with '/'"),
+        ("/a:/b:exec", "'exec' is none of its flags"),
+        ("/a:/b:ro,rw", "both"),
+        ("/a:/b/../etc", "'..'"),
+        ("/a:/b\n/c", "cannot be printed"),
+        ("/a:/" + "x" * 5000, "too long"),
+        ("$NOWHERE:/b", "$NOWHERE is not set"),
+        ("/a:/", "cannot be at '/'"),
+        ("/a:/etc", "would hide /etc"),
+        ("/a:/etc/passwd", "would hide /etc"),
+        ("/a://etc/./x", "would hide /etc"),
+        ("/a:/proc/self", "would hide /proc"),
+        ("/a:/sys", "would hide /sys"),
+        ("/a:/dev/shm", "would hide /dev"),
+        ("/a:/global", "would hide /global/common"),
+        ("/a:/global/common/sw", "would hide /global/common"),
+        ("/a:/home/ada", "would hide /home"),
+        ("/a:/b;/c:/b/", "two volumes are at /b"),
+    ],
+)
+def test_what_is_refused_says_why(text: str, says: str) -> None:
+    with pytest.raises(VolumeRefusedError, match=says.replace("$", r"\$")):
+        parse_volumes([text], RESERVED)
+
+
+def test_there_is_a_limit() -> None:
+    with pytest.raises(VolumeRefusedError, match="may be"):
+        parse_volumes([f"/a:/b{number}" for number in range(MAX_VOLUMES + 1)])
+
+
+@given(st.text(alphabet="/:;.,abcroe$tpdvsy \0\n{}", max_size=60))
+def test_whatever_is_accepted_is_nowhere_it_should_not_be(text: str) -> None:
+    try:
+        volumes = parse_volumes([text], RESERVED, {"a": "/v"})
+    except VolumeRefusedError:
+        return
+    for volume in volumes:
+        names = parts(volume.target)
+        assert names
+        assert names[0] not in {"etc", "proc", "sys", "dev", "home"}
+        assert ".." not in names
+        assert volume.source.startswith("/")
