@@ -1,4 +1,8 @@
-"""Volumes as users write them: `--volume=/from:/to[:flag,...]`, several with `;` between them."""
+"""Volumes as users write them: `--volume=/from:/to[:FLAG]`, several with `;` between them.
+
+FLAG is `ro`, `rw`, or `perNodeCache=size=200G`: then each node has a file system of its own there,
+of that size, which lives as long as the job and whose data lies in `from` meanwhile.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,10 +15,13 @@ from shared.inside.rules import require_free
 from shared.inside.walk import parts
 
 MAX_VOLUMES: Final = 64
+SMALLEST_CACHE: Final = 300 << 20
+"""Of an XFS file system."""
 _MAX_PATH: Final = 4095
 _EXAMPLE: Final = "write it like /scratch/ada/run1:/data or /scratch/ada/input:/input:ro"
-_FLAGS: Final = ("ro", "rw")
+_CACHE: Final = "perNodeCache"
 _VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+_SIZE: Final = re.compile(r"([1-9][0-9]{0,14})([kmgtp]?)b?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,8 @@ class Volume:
     source: str
     target: str
     read_only: bool = False
+    cache: int | None = None
+    """The bytes of a file system of each node's own, whose data lies in the source."""
 
     @property
     def mount(self) -> Bind:
@@ -63,13 +72,32 @@ def _parse(text: str, env: Mapping[str, str]) -> Volume:
             raise _refused(text, "a path is too long, or holds characters that cannot be printed")
     if ".." in target.split("/"):
         raise _refused(text, "'..' has no place in a target")
-    flags = fields[2].split(",") if len(fields) == 3 else []
-    for flag in flags:
-        if flag not in _FLAGS:
-            raise _refused(text, f"{flag!r} is none of its flags ({', '.join(_FLAGS)})")
-    if len(set(flags)) > 1:
-        raise _refused(text, "it cannot be both read only and writable")
-    return Volume(source, "/" + "/".join(parts(target)), "ro" in flags)
+    target = "/" + "/".join(parts(target))
+    flag = fields[2] if len(fields) == 3 else "rw"
+    name, _, options = flag.partition("=")
+    if name == _CACHE:
+        return Volume(source, target, cache=_cache_size(text, options))
+    if flag not in ("ro", "rw"):
+        raise _refused(text, f"{flag!r} is none of ro, rw and {_CACHE}=size=200G")
+    return Volume(source, target, read_only=flag == "ro")
+
+
+def _cache_size(text: str, options: str) -> int:
+    """Shifter's other words are taken where they say what is done anyhow."""
+    size = None
+    for option in filter(None, options.split(",")):
+        key, _, value = option.partition("=")
+        match = _SIZE.fullmatch(value)
+        if key in ("size", "bs") and match is not None:
+            if key == "size":
+                size = int(match[1]) << 10 * " kmgtp".index(match[2].lower() or " ")
+        elif (key, value) not in (("fstype", "xfs"), ("method", "loop")):
+            raise _refused(text, f"{option!r} cannot be read after {_CACHE}: write size=200G")
+    if size is None:
+        raise _refused(text, f"{_CACHE} needs a size, for example {_CACHE}=size=200G")
+    if not SMALLEST_CACHE <= size < 1 << 60:
+        raise _refused(text, f"the size must be {SMALLEST_CACHE >> 20}M at least")
+    return size
 
 
 def _filled(text: str, source: str, env: Mapping[str, str]) -> str:
