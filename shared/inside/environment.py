@@ -1,7 +1,7 @@
 """The environment of a program in an image: who has the last word, and in which order.
 
-Host, image, `--env-file`, `--env`, modules, site. Each may replace what came before; modules and the
-site may also put something before or after it, as paths want it.
+Host, image, `--env-file`, `--env`, modules, site. Each may replace what came before; modules and
+the site may also put something before or after it, as paths want it.
 """
 
 import re
@@ -93,14 +93,14 @@ def compose(
 
 
 def parse_env_file(text: str) -> dict[str, str]:
-    """Lines NAME=VALUE as Docker has them: taken as they are, without quotes; # begins a comment."""
+    """Lines NAME=VALUE as Docker reads them: as they are, quotes and all; # begins a comment."""
     env: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         entry = line.lstrip()
         if not entry or entry.startswith("#"):
             continue
         name, given, value = entry.partition("=")
-        if not given or not name or name != name.strip() or "\0" in entry:
+        if not given or not name or len(name.split()) != 1 or name[-1:].isspace() or "\0" in entry:
             raise VariableRefusedError(
                 f"line {number} of the environment file is not NAME=VALUE: {entry[:80]!r}"
             )

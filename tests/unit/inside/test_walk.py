@@ -93,7 +93,9 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None
+)
 @given(st.lists(NAMES, max_size=8))
 def test_no_path_leads_out(root: int, names: list[str]) -> None:
     try:
