@@ -17,6 +17,7 @@ from cli.errors import EXIT_NOT_RUN, CliError
 from shared import linux
 from shared.errors import DrayError
 from shared.inside.assemble import assemble
+from shared.inside.enter import change_root, join
 from shared.inside.host import host_mounts, own_directories
 from shared.inside.people import Person
 from shared.inside.plan import Plan
@@ -82,7 +83,7 @@ def enter(
     try:
         inside = assemble(plan, in_user_namespace=person.uid != 0)
         try:
-            _change_root(inside)
+            change_root(inside)
         finally:
             os.close(inside)
     except OSError as exc:
@@ -91,6 +92,27 @@ def enter(
         raise EnterError(exc.message) from exc
     _give_up_privileges()
     _change_directory(workdir, (here, person.home))
+    execute(command, env)
+
+
+def enter_job(
+    pinned: Path, command: Sequence[str], *, env: Mapping[str, str], workdir: str | None = None
+) -> NoReturn:
+    """The same where the node's agent has put the inside together, for all ranks of the job.
+
+    Nothing is mounted any more: two system calls lead there, however many ranks do the same.
+    """
+    here = _working_directory()
+    home = env.get("HOME", "/")
+    try:
+        join(pinned)
+    except OSError as exc:
+        raise EnterError(
+            f"cannot enter the image that this node's agent prepared at {pinned}: {exc.strerror}; "
+            "has the job ended?"
+        ) from exc
+    _give_up_privileges()
+    _change_directory(workdir, (here, home))
     execute(command, env)
 
 
@@ -148,24 +170,6 @@ def explain_refusal(exc: OSError, uid: int, sysctls: Path = Path("/proc/sys")) -
         "forbids them: a container's seccomp profile, a chroot or a security module does. "
         "Ask the administrator to allow unshare(CLONE_NEWUSER)"
     )
-
-
-def _change_root(inside: int) -> None:
-    os.fchdir(inside)
-    try:
-        linux.pivot_root(".", ".")
-        linux.umount(".", linux.MNT_DETACH)
-    except OSError as exc:
-        if exc.errno != errno.EINVAL:
-            raise
-        move_root()
-    os.chdir("/")
-
-
-def move_root() -> None:
-    """For diskless nodes that run from their initial RAM file system: it cannot be pivoted."""
-    linux.mount(".", "/", flags=linux.MS_MOVE)
-    os.chroot(".")
 
 
 def _change_directory(wanted: str | None, usual: Sequence[str]) -> None:

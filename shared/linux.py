@@ -39,6 +39,7 @@ _ATTRIBUTES: Final = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
 PROC_SUPER_MAGIC: Final = 0x9FA0
 
 _PR_SET_DUMPABLE: Final = 4
+_PR_SET_KEEPCAPS: Final = 8
 _PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -92,6 +93,11 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
+def setns(fd: int, kind: int) -> None:
+    """Enter a namespace of this kind; into one of users only a process with one thread can."""
+    _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), f"file descriptor {fd}")
+
+
 def mount_points(directory: str) -> list[str]:
     """Every mount point at or below `directory` (a path without symbolic links), oldest first."""
     with open("/proc/self/mountinfo", "rb") as lines:  # noqa: PTH123
@@ -139,6 +145,19 @@ def filesystem_type(fd: int) -> int:
     found = ctypes.create_string_buffer(256)  # larger than a statfs is anywhere
     _check(_libc.fstatfs(ctypes.c_int(fd), found), f"file descriptor {fd}")
     return ctypes.c_long.from_buffer(found).value
+
+
+def become_with_capabilities(uid: int, gid: int, gids: list[int]) -> None:
+    """From root to somebody else who can still do what root can: what they make is theirs."""
+    _prctl(_PR_SET_KEEPCAPS, 1)
+    os.setgroups(gids)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    sets = ctypes.create_string_buffer(2 * 3 * 4)
+    _check(_libc.capget(header, sets), "capget")
+    low, high = struct.unpack("=IIIIII", sets.raw)[1::3]  # what is permitted
+    _check(_libc.capset(header, struct.pack("=IIIIII", low, low, 0, high, high, 0)), "capset")
 
 
 def start_writing(fd: int, start: int, end: int) -> None:

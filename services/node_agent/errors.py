@@ -9,6 +9,12 @@ class ImageNotPlacedError(NotFoundError):
     code = "image_not_placed"
 
 
+class SidecarUnreadableError(DrayError):
+    """The small file beside an image does not say what the image is."""
+
+    code = "sidecar_unreadable"
+
+
 class ImageNotMountableError(DrayError):
     """The image is there, but this node's mounter cannot read it."""
 
@@ -49,6 +55,13 @@ class JobNotTiedError(DrayError):
     status = 409
 
 
+class CacheOffError(DrayError):
+    """This node keeps no copies of images."""
+
+    code = "cache_off"
+    status = 409
+
+
 class CallerUnseenError(DrayError):
     """The agent cannot see when the caller's process ends."""
 
@@ -61,3 +74,10 @@ class TooManyJobsError(DrayError):
 
     code = "too_many_jobs"
     status = 429
+
+
+class InsideRefusedError(DrayError):
+    """The inside of an image cannot be had as the job wants it."""
+
+    code = "inside_refused"
+    status = 422

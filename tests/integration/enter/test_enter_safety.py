@@ -98,13 +98,14 @@ def test_a_mounted_squashfs_is_entered_and_outlives_its_unmount(
     who: Caller, image: Path, tmp_path: Path
 ) -> None:
     from services.node_agent.loop import LoopMounter  # noqa: PLC0415
+    from services.node_agent.mounter import Source  # noqa: PLC0415
     from services.node_agent.unmount import clear  # noqa: PLC0415
 
     let_everybody_in(tmp_path)
     placed = place_image(image, tmp_path / "images", name="system", codec="zstd")
     target = tmp_path / "mnt"
     target.mkdir()
-    LoopMounter(tmp_path / "probe").mount(placed.path, target)
+    LoopMounter(tmp_path / "probe").mount(Source(placed.path), target)
     try:
         script = "echo ready; cat; cat /etc/os-release; touch /x"
         process = subprocess.Popen(
@@ -126,11 +127,12 @@ MOVE = """
 import os, sys
 from cli import enter
 from shared import linux
+from shared.inside.enter import move_root
 enter.make_namespaces()
 os.chdir(sys.argv[1])
 linux.mount(".", ".", flags=linux.MS_BIND)
 os.chdir(sys.argv[1])
-enter.move_root()
+move_root()
 os.chdir("/")
 enter.execute(sys.argv[3:], {"PATH": "/bin"})
 """

@@ -1,0 +1,95 @@
+"""Puts one inside together: `python -m services.node_agent.inside.build FD`, as root.
+
+A process of its own, since a thread cannot change its user and its namespaces without the others.
+First a mount namespace, whose root is the image; then, for those who enter without privileges, a
+copy of it in a user namespace that is the user's own. In a copy for others than root the kernel
+locks all mounts: nobody can take one away there, or a flag of one. The agent pins both meanwhile.
+"""
+
+import os
+import socket
+import sys
+from typing import Final
+
+from services.node_agent.inside.order import (
+    MAX_PACKET,
+    MOUNTS_READY,
+    USERS_READY,
+    BuildOrder,
+    refusal,
+)
+from shared import linux
+from shared.errors import DrayError
+from shared.inside.assemble import assemble, open_path
+from shared.inside.enter import change_root
+from shared.inside.plan import Plan
+
+_UMASK: Final = 0o022
+
+
+def build(order: BuildOrder, agent: socket.socket) -> None:
+    os.umask(_UMASK)
+    linux.unshare(linux.CLONE_NEWNS)
+    linux.mount("none", "/", flags=linux.MS_REC | linux.MS_SLAVE)
+
+    def open_source(path: str, of_user: bool) -> int:  # noqa: FBT001 - as `Open` has it
+        return _open_as(order, path) if of_user else open_path(path)
+
+    inside = assemble(Plan.from_json(order.plan), open_source, in_user_namespace=False)
+    change_root(inside)
+    os.close(inside)
+    agent.send(MOUNTS_READY)
+    agent.recv(MAX_PACKET)
+    if order.for_users:
+        linux.become_with_capabilities(order.uid, order.gid, list(order.gids))
+        linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+        agent.send(USERS_READY)
+        agent.recv(MAX_PACKET)
+
+
+def _open_as(order: BuildOrder, path: str) -> int:
+    """Opened with the user's rights and with nothing of ours at hand, whatever the path is."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        pid = os.fork()
+        if pid == 0:
+            _open_and_exit(order, path, theirs)
+        theirs.close()
+        packet, fds, _, _ = socket.recv_fds(ours, 16, 1)
+        os.waitpid(pid, 0)
+    if fds:
+        return fds[0]
+    number = int(packet or b"0") or 5  # EIO: it ended without a word
+    raise OSError(number, os.strerror(number), path)
+
+
+def _open_and_exit(order: BuildOrder, path: str, answer: socket.socket) -> None:
+    try:
+        os.closerange(0, answer.fileno())
+        os.closerange(answer.fileno() + 1, 1 << 16)
+        os.setgroups(list(order.gids))
+        os.setresgid(order.gid, order.gid, order.gid)
+        os.setresuid(order.uid, order.uid, order.uid)
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        socket.send_fds(answer, [b"0"], [fd])
+    except OSError as exc:
+        answer.send(str(exc.errno).encode())
+    finally:
+        os._exit(0)
+
+
+def main() -> None:
+    agent = socket.socket(fileno=int(sys.argv[1]))
+    order = BuildOrder.unpacked(agent.recv(MAX_PACKET))
+    try:
+        build(order, agent)
+    except DrayError as exc:
+        agent.send(refusal(exc.message))
+    except OSError as exc:
+        where = f" ({exc.filename})" if exc.filename else ""
+        what = f"the image could not be furnished on this node: {exc.strerror}{where}"
+        agent.send(refusal(what))
+
+
+if __name__ == "__main__":
+    main()

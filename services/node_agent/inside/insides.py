@@ -1,0 +1,105 @@
+"""The insides of this node: one for each image of a job and each way in which it is wanted.
+
+All ranks of the job share it. It ends with its job, and outlives the agent: pinned namespaces need
+nobody.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from services.node_agent.inside.builder import build
+from services.node_agent.inside.order import BuildOrder
+from services.node_agent.inside.pins import Pins
+from services.node_agent.threads import DaemonThreads
+from shared.deadline import Deadline
+from shared.errors import DrayError
+from shared.inside.manifest import Manifest
+from shared.inside.people import Person
+from shared.inside.plan import Plan
+from shared.logging import get_logger
+from shared.models import JobId
+
+log = get_logger(__name__)
+
+_THREADS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One inside: what is mounted in it, what it says of itself, and whose it is."""
+
+    plan: Plan
+    person: Person
+    manifest: Manifest
+
+    @property
+    def digest(self) -> str:
+        files = sorted(self.manifest.files().items())
+        what = f"{self.person.uid} {self.person.gid} {self.plan.to_json()} {files!r}"
+        return hashlib.sha256(what.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+class Insides:
+    """All of them, by name: the job's, and a digest of what it is."""
+
+    def __init__(self, pins: Pins, *, user_namespaces: bool) -> None:
+        self._pins = pins
+        self._user_namespaces = user_namespaces
+        self._building: dict[str, asyncio.Task[Path]] = {}
+        # A file system that a user wants may hang for ever.
+        self._threads = DaemonThreads(_THREADS, "inside")
+
+    async def have(self, job_id: JobId, wish: Wish, deadline: Deadline) -> Path:
+        """Where its namespaces are pinned; it is put together for the first who asks."""
+        name = f"{job_id}.{wish.digest}"
+        task = self._building.get(name)
+        if task is None:
+            task = asyncio.create_task(self._have(name, wish, deadline), name=name)
+            self._building[name] = task
+            task.add_done_callback(lambda _: self._building.pop(name, None))
+        async with deadline.bound("furnishing the image on this node"):
+            return await asyncio.shield(task)
+
+    async def end(self, job_id: JobId) -> None:
+        """The job is over. Whoever is inside stays, and nobody else comes in."""
+        under_way = [task for name, task in self._building.items() if _job(name) == job_id]
+        if under_way:  # a thread cannot be stopped; each has its own deadline
+            await asyncio.wait(under_way)
+        await self._threads.run(self._remove, lambda job: job == job_id)
+
+    async def adopt(self, running: Iterable[JobId]) -> None:
+        """What an earlier agent left: kept where its job still runs."""
+        kept = frozenset(running)
+        await self._threads.run(self._remove, lambda job: job not in kept)
+
+    async def _have(self, name: str, wish: Wish, deadline: Deadline) -> Path:
+        def work() -> Path:
+            if self._pins.is_whole(name):
+                return self._pins.directory / name
+            order = BuildOrder(
+                plan=wish.plan.to_json(),
+                uid=wish.person.uid,
+                gid=wish.person.gid,
+                gids=wish.person.gids,
+                for_users=self._user_namespaces and wish.person.uid != 0,
+            )
+            return build(self._pins, name, order, wish.manifest.files(), deadline.remaining())
+
+        return await self._threads.run(work)
+
+    def _remove(self, over: Callable[[str], bool]) -> None:
+        for name in self._pins.names:
+            if not over(_job(name)):
+                continue
+            try:
+                self._pins.remove(name)
+            except (DrayError, OSError) as exc:
+                log.warning("inside_stays", inside=name, error=str(exc))
+
+
+def _job(name: str) -> str:
+    return name.rpartition(".")[0]

@@ -1,0 +1,67 @@
+"""Pinned namespaces: files by which a job's processes find the inside of its images.
+
+insides/<name>/mnt         for root, who keeps the job's user and groups as they are
+insides/<name>/user        with the next, for the user: entered without any privilege
+insides/<name>/user-mnt
+insides/<name>/…           see `shared.inside.manifest`
+
+Each is a mount of the kernel's file for the namespace, which lives as long as that, or a process in
+it, does. All of it blocks.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.node_agent.mountinfo import mounts_below
+from services.node_agent.unmount import clear
+from shared import linux
+from shared.inside.enter import MOUNTS
+
+
+class Pins:
+    """Those of one agent, in a directory whose mounts nobody else is told of."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.directory = directory.resolve()
+        own = str(self.directory)
+        if not any(found.target == self.directory for found in mounts_below(self.directory)):
+            linux.mount(own, own, flags=linux.MS_BIND)
+        # The kernel refuses such a file where the mount would be told to others.
+        linux.mount("none", own, flags=linux.MS_PRIVATE)
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(path.name for path in self.directory.iterdir())
+
+    def make(self, name: str) -> Path:
+        """An empty directory of this name, instead of whatever was there."""
+        self.remove(name)
+        place = self.directory / name
+        place.mkdir(mode=0o711)
+        return place
+
+    def describe(self, name: str, files: Mapping[str, bytes], uid: int) -> None:
+        """Small files beside the namespaces, for the user's eyes only."""
+        for called, content in files.items():
+            path = self.directory / name / called
+            fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o400)
+            with os.fdopen(fd, "wb") as file:
+                os.fchown(fd, uid, -1)
+                file.write(content)
+
+    def pin(self, name: str, pid: int, *, kind: str, called: str) -> None:
+        """Keep a namespace of this process."""
+        target = self.directory / name / called
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444))
+        linux.mount(f"/proc/{pid}/ns/{kind}", str(target), flags=linux.MS_BIND)
+
+    def is_whole(self, name: str) -> bool:
+        """Whether what is pinned there still is: a reboot leaves files alone."""
+        place = self.directory / name
+        return any(found.target == place / MOUNTS for found in mounts_below(place))
+
+    def remove(self, name: str) -> None:
+        """Whoever is in there stays; nobody else comes in."""
+        clear(self.directory / name)
