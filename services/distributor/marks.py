@@ -20,6 +20,7 @@ REMOVAL: Final = ".removal"
 """The directory of marks, and of removed files for as long as somebody may have them mounted."""
 LOCK: Final = ".lock"
 _SUFFIX: Final = ".mark"
+_UNKNOWN: Final = ".unknown"
 _RANDOM: Final = 16
 
 
@@ -41,8 +42,22 @@ class Marks:
         except FileNotFoundError:
             return None
 
+    def unknown_since(self, image_id: ImageId) -> float | None:
+        """Since when no record stands for the image; None: it is noted now."""
+        path = self._directory / f"{image_id}{_UNKNOWN}"
+        try:
+            return path.stat().st_mtime
+        except FileNotFoundError:
+            self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            path.touch()
+            return None
+
+    def forget_unknown(self, image_id: ImageId) -> None:
+        (self._directory / f"{image_id}{_UNKNOWN}").unlink(missing_ok=True)
+
     def renew(self, image_id: ImageId) -> None:
         """Void whatever is being decided about the image; the questions begin anew."""
+        self.forget_unknown(image_id)
         if self.read(image_id) is None:
             return  # one that comes from now on is about the image as it is now
         with self._locked():

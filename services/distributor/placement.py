@@ -4,16 +4,33 @@ The sidecars come first and the image last, so that whoever sees the image finds
 image that stands there already, and is what the recipe says, is left alone.
 """
 
-import errno
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Self
 
+from prometheus_client import Counter
+
+from services.distributor.errors import (
+    PASSING,
+    PlacementError,
+    PlacementInterruptedError,
+    advice_on,
+)
 from services.distributor.image_lock import image_lock
+from services.distributor.layouts import Laying, is_hot
 from services.distributor.marks import Marks
-from services.distributor.sidecars import Access, placed_for, write_sidecars
+from services.distributor.sidecars import (
+    Access,
+    Made,
+    placed_for,
+    read_sidecar,
+    write_sidecars,
+)
+from services.distributor.space import Space
 from shared.bus.interface import Bus
 from shared.config import Settings
 from shared.deadline import Deadline
@@ -24,39 +41,46 @@ from shared.image.errors import ImageCorruptError
 from shared.image.making.materialise import materialise
 from shared.image.making.verify import verify_image
 from shared.image.recipe import Recipe
+from shared.layout import PlacedLayout
 from shared.logging import get_logger
 from shared.progress import Part, ProgressReporter
+from shared.settings.layout import LayoutSettings
 from shared.settings.site import SystemSettings
 from shared.states import State
 from shared.store.store import PackStore
 from shared.store.suspects import SUSPICIOUS, check_store
 from shared.threads import in_thread
 
+WRITTEN = Counter("dray_images_written_total", "Images that were written to an image directory.")
+WRITTEN_BYTES = Counter("dray_images_written_bytes_total", "Bytes of these images.")
+FOUND = Counter(
+    "dray_images_found_total", "Images that were to be placed, and stood there already."
+)
+
 log = get_logger(__name__)
 
 
-# What a shared file system says while a server of it fails over: worth another try.
-PASSING = frozenset({errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EAGAIN, errno.ENODEV})
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms a system's file system takes images."""
 
+    layout: LayoutSettings = field(default_factory=LayoutSettings)
+    reserve: int = 0
+    space: Space = field(default_factory=Space)
+    seconds: float = 3600.0
+    """For what lasts as long as writing the image, and is not told to stop like that."""
 
-class PlacementError(DrayError):
-    """The system's file system did not take the image."""
-
-    code = "placement_failed"
-
-
-class PlacementInterruptedError(PlacementError):
-    """The system's file system did not answer, or not as it should, for the moment."""
-
-    code = "placement_interrupted"
-    retryable = True
+    @classmethod
+    def of(cls, system: SystemSettings, space: Space, seconds: float) -> Self:
+        return cls(system.layout, system.reserve_bytes, space, seconds)
 
 
 class Placements:
     """Places images on the systems that this distributor serves."""
 
-    def __init__(self, settings: Settings, bus: Bus, store: PackStore) -> None:
+    def __init__(self, settings: Settings, bus: Bus, store: PackStore, space: Space) -> None:
         self._settings = settings
+        self._space = space
         self._systems: Mapping[str, SystemSettings] = settings.systems
         self._bus = bus
         self._store = store
@@ -77,7 +101,7 @@ class Placements:
 
     async def _outcome(self, event: PlacementRequested) -> Event:
         try:
-            await self._place(event)
+            layout = await self._place(event)
         except DrayError as exc:
             log.warning("placement_failed", code=exc.code, error=exc.message)
             return PullFailed.because(event, exc)
@@ -96,9 +120,10 @@ class Placements:
             image_id=event.recipe.image_id,
             content_digest=event.recipe.content_digest,
             size=event.recipe.size,
+            layout=layout,
         )
 
-    async def _place(self, event: PlacementRequested) -> None:
+    async def _place(self, event: PlacementRequested) -> PlacedLayout | None:
         system = self._systems.get(event.system)
         if system is None:
             raise UnknownSystemError(
@@ -114,17 +139,25 @@ class Placements:
         reporter.enter(State.TRANSFER, whole)
         deadline = Deadline.after(self._settings.distributor.placement_timeout)
         async with reporter.running():
-            await self._in_thread(event, system.image_dir, whole, deadline)
+            return await self._in_thread(event, system, whole, deadline)
 
     async def _in_thread(
-        self, event: PlacementRequested, directory: Path, whole: Part, deadline: Deadline
-    ) -> None:
+        self, event: PlacementRequested, system: SystemSettings, whole: Part, deadline: Deadline
+    ) -> PlacedLayout | None:
         cancelled = threading.Event()
         recipe = event.recipe
         place = partial(
-            place_image, recipe, self._store, directory, whole, cancelled, readers=event.readers
+            place_image,
+            recipe,
+            self._store,
+            system.image_dir,
+            whole,
+            cancelled,
+            readers=event.readers,
+            terms=Terms.of(system, self._space, self._settings.distributor.placement_timeout),
+            hot=is_hot(event.reference, system.layout),
         )
-        await in_thread(place, cancelled, deadline, f"placing image {recipe.image_id}")
+        return await in_thread(place, cancelled, deadline, f"placing image {recipe.image_id}")
 
 
 def place_image(
@@ -135,21 +168,33 @@ def place_image(
     cancelled: threading.Event,
     *,
     readers: Readers | None = None,
-) -> None:
-    """Have the image under its final name, whole and durable. Blocks."""
+    terms: Terms | None = None,
+    hot: bool = False,
+) -> PlacedLayout | None:
+    """Have the image under its final name, whole and durable; the layout of its file. Blocks."""
     try:
         # Nobody needs to list it: names would tell of private images, how large and since when.
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         with image_lock(directory, recipe.image_id, cancelled):
             final = directory / f"{recipe.image_id}.squashfs"
             access = placed_for(final, readers)
-            _place(recipe, store, final, whole, cancelled, access=access)
+            layout = _place(
+                recipe,
+                store,
+                final,
+                whole,
+                cancelled,
+                access=access,
+                terms=terms or Terms(),
+                hot=hot,
+            )
             marks = Marks(directory)
             # Whoever was told before that it may be removed was told of the time before.
             marks.renew(recipe.image_id)
             if cancelled.is_set():
                 # Too late: it was given up, and nobody will be told that it stands here.
                 marks.mark(recipe.image_id)
+            return layout
     except SUSPICIOUS:
         check_store(recipe, store, cancelled)
         raise
@@ -157,8 +202,7 @@ def place_image(
         kind = PlacementInterruptedError if exc.errno in PASSING else PlacementError
         raise kind(
             f"image {recipe.image_id} ({recipe.size} bytes) could not be written to "
-            f"{exc.filename or directory}: {exc.strerror}; the operator must look at that file "
-            "system's space, quota and permissions"
+            f"{exc.filename or directory}: {exc.strerror}; {advice_on(exc)}"
         ) from exc
 
 
@@ -170,11 +214,40 @@ def _place(
     cancelled: threading.Event,
     *,
     access: Access,
-) -> None:
-    if _stands(final, recipe, cancelled, access):
+    terms: Terms,
+    hot: bool,
+) -> PlacedLayout | None:
+    if _stands(final, recipe, cancelled):
+        made = Made.of(read_sidecar(final))
+        write_sidecars(final, recipe, access, made)
         whole.done = whole.total
-        return
-    with publishing(final) as file:
+        FOUND.inc()
+        return made.layout
+    return write_image(recipe, store, final, whole, cancelled, access=access, terms=terms, hot=hot)
+
+
+def write_image(
+    recipe: Recipe,
+    store: PackStore,
+    final: Path,
+    whole: Part,
+    cancelled: threading.Event,
+    *,
+    access: Access,
+    terms: Terms,
+    hot: bool,
+) -> PlacedLayout | None:
+    """A new file in the place of whatever has its name; who has that open keeps it. Blocks."""
+    directory, layout = final.parent, None
+    laying = Laying.on(directory, terms.layout, recipe.size, cancelled, hot=hot)
+    copies = terms.layout.mirrors if laying is not None and hot else 1
+    create = None if laying is None else laying.create
+    with (
+        terms.space.claimed(directory, whole, copies, terms.reserve),
+        publishing(final, create) as file,
+    ):
+        if laying is not None:
+            layout = laying.got(Path(file.name))
         os.fchmod(file.fileno(), access.mode)
         materialise(
             recipe,
@@ -183,17 +256,30 @@ def _place(
             on_progress=lambda done: setattr(whole, "done", done),
             cancelled=cancelled,
         )
-        write_sidecars(final, recipe, access)
+        write_sidecars(final, recipe, access, Made(layout, hot))
+    if laying is not None and layout is not None:
+        laying.finish(final, layout, terms.seconds)
+    WRITTEN.inc()
+    WRITTEN_BYTES.inc(recipe.size)
+    return layout
 
 
-def _stands(final: Path, recipe: Recipe, cancelled: threading.Event, access: Access) -> bool:
+def _stands(final: Path, recipe: Recipe, cancelled: threading.Event) -> bool:
     """Whether this very image is there already."""
+    fault = fault_of(final, recipe, cancelled)
+    if fault is None:
+        return True
+    if fault:
+        log.warning("image_placed_again", image=recipe.image_id, error=fault)
+    return False
+
+
+def fault_of(final: Path, recipe: Recipe, cancelled: threading.Event) -> str | None:
+    """What is wrong with an image that should be there: "" if it is not, None if nothing is."""
     if not final.is_file():
-        return False
+        return ""
     try:
         verify_image(final, recipe, cancelled)
     except (ImageCorruptError, OSError) as exc:
-        log.warning("image_placed_again", image=recipe.image_id, error=str(exc))
-        return False
-    write_sidecars(final, recipe, access)
-    return True
+        return str(exc)
+    return None

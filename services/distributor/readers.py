@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from services.distributor.image_lock import image_lock
-from services.distributor.sidecars import Access, read_sidecar, write_sidecars
+from services.distributor.sidecars import Access, Made, read_sidecar, write_sidecars
 from shared.config import Settings
 from shared.deadline import Deadline
 from shared.events import ReadersChanged
@@ -52,5 +52,5 @@ def change_readers(
         sidecar = read_sidecar(image)
         if sidecar is None or sidecar.revision >= access.revision:
             return False
-        write_sidecars(image, sidecar.recipe, access)
+        write_sidecars(image, sidecar.recipe, access, Made.of(sidecar))
         return True

@@ -148,6 +148,7 @@ def take_away(directory: Path, image_id: ImageId, mark: str) -> bool:
         for kind in _SIDECARS:
             (directory / f"{image_id}{kind}").unlink(missing_ok=True)
         sync_directory(directory)
+        marks.forget_unknown(image_id)
         marks.forget(image_id, mark)
         return True
 

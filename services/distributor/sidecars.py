@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from shared.events import Readers
 from shared.files import publishing
 from shared.image.recipe import Recipe
+from shared.layout import PlacedLayout
 from shared.logging import get_logger
 from shared.models import Bytes, Tolerant
 
@@ -38,6 +39,10 @@ class Sidecar(Tolerant):
     """Who may use it; None: everybody."""
     revision: Bytes = 0
     """Of the gateway's word on that; 0: only the placement has said it."""
+    layout: PlacedLayout | None = None
+    """Of the file; None where files have none."""
+    hot: bool = False
+    """Whether it was made with what the settings have for hot images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,21 @@ class Access:
 
 
 EVERYBODY: Final = Access()
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How the file was made."""
+
+    layout: PlacedLayout | None = None
+    hot: bool = False
+
+    @classmethod
+    def of(cls, sidecar: Sidecar | None) -> Self:
+        return cls() if sidecar is None else cls(sidecar.layout, sidecar.hot)
+
+
+_AS_USUAL: Final = Made()
 
 
 def placed_for(image: Path, readers: Readers | None) -> Access:
@@ -86,13 +106,21 @@ def read_sidecar(image: Path) -> Sidecar | None:
         return None
 
 
-def write_sidecars(image: Path, recipe: Recipe, access: Access = EVERYBODY) -> None:
+def write_sidecars(
+    image: Path, recipe: Recipe, access: Access = EVERYBODY, made: Made = _AS_USUAL
+) -> None:
     """Of an image that is there already the mode, too. What says it is done comes last."""
     meta = shifter_meta(recipe, access.readers).encode()
     _write(image.with_suffix(".meta"), meta, access.mode)
     with suppress(FileNotFoundError):
         image.chmod(access.mode)
-    sidecar = Sidecar(recipe=recipe, readers=access.readers, revision=access.revision)
+    sidecar = Sidecar(
+        recipe=recipe,
+        readers=access.readers,
+        revision=access.revision,
+        layout=made.layout,
+        hot=made.hot,
+    )
     _write(image.with_suffix(".json"), sidecar.model_dump_json().encode(), access.mode)
 
 

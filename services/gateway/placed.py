@@ -24,5 +24,7 @@ def placed_image(
         config=recipe.config,
         layers=recipe.source.layers,
         shares=layer_shares(recipe.layers, recipe.segments),
+        file=record.file_identity,
+        layout=event.layout,
         ready_at=now,
     )

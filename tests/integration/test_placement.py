@@ -4,16 +4,16 @@ import asyncio
 import errno
 import fcntl
 import os
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from services.distributor import placement
-from services.distributor.placement import PlacementError, Placements, place_image
+from services.distributor.placement import Placements, place_image
 from services.distributor.sidecars import Sidecar
+from services.distributor.space import Space
 from shared import threads
 from shared.bus.embedded import EmbeddedBus
 from shared.bus.topology import GATEWAY_EVENTS
@@ -135,25 +135,6 @@ def test_an_image_that_cannot_be_read_any_more_is_replaced(
     assert image.read_bytes() == built.path.read_bytes()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root to make a small file system")
-    place = tmp_path / "small"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", place], check=True)
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
-@pytest.mark.root
-def test_a_full_file_system_says_so_and_keeps_nothing(built: Built, small_disk: Path) -> None:
-    with pytest.raises(PlacementError, match=r"No space left on device.*space, quota") as caught:
-        place(built, small_disk)
-    assert not caught.value.retryable
-    assert names(small_disk) == []
-
-
 async def test_a_hung_file_system_fails_the_placement_within_its_time(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +166,7 @@ async def test_a_hung_file_system_fails_the_placement_within_its_time(
     )
     try:
         async with asyncio.timeout(10):
-            await Placements(settings, bus, built.store).on_requested(request)
+            await Placements(settings, bus, built.store, Space()).on_requested(request)
         failures = await eventually(
             lambda: [event for event in heard if isinstance(event, PullFailed)], within=5
         )
