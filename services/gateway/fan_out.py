@@ -9,35 +9,45 @@ import asyncio
 from datetime import timedelta
 from functools import partial
 
+from services.gateway.batches import AT_ONCE, change_every
+from services.gateway.staging_steps import Clock, JobOutline, allocated, released
 from shared.catalog.interface import Catalog, Change
-from shared.catalog.records import Failure, JobRecord, StagingRecord, StagingState, staging_key
+from shared.catalog.records import JobRecord, staging_key
 from shared.deadline import Deadline
 from shared.errors import DrayError
-from shared.events import JobAllocated, JobReleased
+from shared.hostlist import expand
 from shared.logging import get_logger
-from shared.models import utcnow
 from shared.tasks import cancel_all
 
 log = get_logger(__name__)
 
 # As long as a large job's nodes take: another gateway must not begin while this one is at it.
 FAN_OUT_SECONDS = 60.0
-AT_ONCE = 32
+BATCHES_AT_ONCE = 2
+"""While the database writes one, the next is prepared."""
 
 
 class FanOut:
     """The fan-outs that this gateway has under way, one for each job."""
 
-    def __init__(self, catalog: Catalog, *, timeout: float, stage_timeout: float) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        timeout: float,
+        stage_timeout: float,
+        keep: timedelta = timedelta(days=30),
+    ) -> None:
         self._catalog = catalog
         self._timeout = timeout
         # An agent that is alive says so within its own bound; then its word has to come here.
         self._answer_within = timedelta(seconds=stage_timeout + FAN_OUT_SECONDS)
+        self._keep = keep
         self._running: dict[str, asyncio.Task[None]] = {}
 
     def start(self, job: JobRecord) -> None:
         """Begin, unless it is under way: that one looks at the job again at its end."""
-        if job.key in self._running:
+        if job.told or job.reservation or job.key in self._running:
             return
         task = asyncio.create_task(self._run(job), name=f"fan-out-{job.job_id}")
         self._running[job.key] = task
@@ -47,13 +57,17 @@ class FanOut:
         """What is not told yet stays due."""
         await cancel_all(*self._running.values())
 
+    @property
+    def clock(self) -> Clock:
+        return Clock.now(self._answer_within, self._keep)
+
     async def _run(self, job: JobRecord) -> None:
         try:
             told: JobRecord | None = None
-            while told is None or told.due_at is not None:
+            while told is None or not told.told:
                 await self._tell_all(job)
                 told = await self._catalog.jobs.change(
-                    job.key, partial(_complete, told=job), self._deadline()
+                    job.key, partial(_complete, told=job, keep=self._keep), self._deadline()
                 )
                 if told is None:
                     return
@@ -64,75 +78,35 @@ class FanOut:
             log.exception("fan_out_interrupted", job=job.job_id)
 
     async def _tell_all(self, job: JobRecord) -> None:
-        slots = asyncio.Semaphore(AT_ONCE)
+        nodes = await asyncio.to_thread(expand, job.nodes)
+        outline = JobOutline.model_validate(dict(job))
+        slots = asyncio.Semaphore(BATCHES_AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            for start in range(0, len(nodes), AT_ONCE):
+                await slots.acquire()
+                batch = group.create_task(self._tell(outline, nodes[start : start + AT_ONCE]))
+                batch.add_done_callback(lambda _: slots.release())
 
-        async def one(node: str) -> None:
-            async with slots:
-                await self._tell(job, node)
-
-        for start in range(0, len(job.nodes), 1000):
-            async with asyncio.TaskGroup() as group:
-                for node in job.nodes[start : start + 1000]:
-                    group.create_task(one(node))
-
-    async def _tell(self, job: JobRecord, node: str) -> None:
-        def allocate(found: StagingRecord | None) -> Change[StagingRecord] | None:
-            # Also where a release was faster, or a later announcement.
-            if found is not None and found.announced_at >= job.announced_at:
-                return None
-            event = JobAllocated(
-                correlation_id=job.job_id,
-                node=node,
-                job_id=job.job_id,
-                system=job.system,
-                images=job.images,
-            )
-            staging = StagingRecord(
-                key=staging_key(job.job_id, node),
-                version=found.version if found else 0,
-                job_id=job.job_id,
-                node=node,
-                announced_at=job.announced_at,
-                allocation=event.id,
-                state=StagingState.PENDING,
-                due_at=utcnow() + self._answer_within,
-            )
-            return Change(staging, (event,))
-
-        def release(found: StagingRecord | None) -> Change[StagingRecord] | None:
-            if found is None or found.announced_at < job.announced_at:
-                # Never told, and never to be told by a fan-out that is still on its way.
-                return Change(_never_told(job, node, found))
-            if found.released or found.announced_at > job.announced_at:
-                return None
-            event = JobReleased(correlation_id=job.job_id, node=node, job_id=job.job_id)
-            return Change(found.but(released=True, due_at=None), (event,))
-
-        step = allocate if job.released_at is None else release
-        await self._catalog.stagings.change(staging_key(job.job_id, node), step, self._deadline())
+    async def _tell(self, job: JobOutline, nodes: tuple[str, ...]) -> None:
+        step = allocated if job.released_at is None else released
+        clock = self.clock
+        steps = {
+            staging_key(job.job_id, node): partial(step, job=job, node=node, clock=clock)
+            for node in nodes
+        }
+        await change_every(self._catalog.stagings, steps, self._deadline())
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._timeout)
 
 
-def _never_told(job: JobRecord, node: str, found: StagingRecord | None) -> StagingRecord:
-    message = "the job was released before this node was told of it"
-    return StagingRecord(
-        key=staging_key(job.job_id, node),
-        version=found.version if found else 0,
-        job_id=job.job_id,
-        node=node,
-        announced_at=job.announced_at,
-        released=True,
-        state=StagingState.FAILED,
-        failure=Failure(code="released", message=message),
-    )
-
-
-def _complete(found: JobRecord | None, told: JobRecord) -> Change[JobRecord] | None:
+def _complete(
+    found: JobRecord | None, told: JobRecord, keep: timedelta
+) -> Change[JobRecord] | None:
     """All nodes were told of the job as it was `told`; if that is how it still is, it is done."""
-    if found is None or found.due_at is None:
+    if found is None or found.told:
         return None
     if (found.announced_at, found.released_at) != (told.announced_at, told.released_at):
         return None
-    return Change(found.but(due_at=None))
+    due = None if found.released_at is None else found.released_at + keep
+    return Change(found.but(told=True, due_at=due))

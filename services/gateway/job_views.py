@@ -1,8 +1,9 @@
 """Jobs as users see them: bounded, however many nodes a job has and however many jobs there are.
 
-The database counts the nodes; of a job in a list, the nodes' names are not even read.
+The database counts the nodes; their names are a hostlist, until somebody wants to see them all.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,11 +16,14 @@ from shared.catalog.store import sortable
 from shared.catalog.totals import Place, Totals
 from shared.errors import NotFoundError
 from shared.events import NodeImage, Uid
+from shared.hostlist import expand
 from shared.models import Instant, JobId, SystemName, Tolerant
 
 NODES_SHOWN: Final = 100
 NODES_COUNTED: Final = 50_000
 """A page of jobs ends early where its jobs have more nodes than this."""
+HOSTLIST_SHOWN: Final = 1000
+"""Characters, in a list of jobs."""
 _STATES: Final = len(StagingState)
 _PAGE: Final = 1000
 _AT_ONCE: Final = 20
@@ -31,10 +35,12 @@ class JobOutline(Tolerant):
     job_id: JobId
     system: SystemName
     images: tuple[NodeImage, ...]
+    nodes: str = ""
     node_count: int = 0
     announced_by: str
     uid: Uid | None = None
     announced_at: Instant
+    reserved_until: Instant | None = None
     released_at: Instant | None = None
 
 
@@ -83,13 +89,13 @@ class JobViews:
     async def show(self, job: JobRecord) -> JobView:
         """The job, and the first of those nodes that are not as they should be."""
         nodes: list[StagingRecord] = []
-        for state in (StagingState.FAILED, StagingState.PENDING):
+        for state in (StagingState.FAILED, StagingState.LOST, StagingState.PENDING):
             nodes += await self._some(job, state, NODES_SHOWN - len(nodes))
         return await self._view(job, tuple(map(_staging, nodes)), None)
 
     async def show_all(self, job: JobRecord, after: str | None, limit: int) -> JobView:
         """The job, and its nodes by name, from the first one beyond `after`."""
-        names = sorted(node for node in job.nodes if after is None or node > after)
+        names = await asyncio.to_thread(_beyond, job, after)
         page = names[:limit]
         told = await self._told(job, after, page[-1]) if page else {}
         nodes = tuple(told.get(node) or _not_told(node) for node in page)
@@ -141,9 +147,20 @@ class JobViews:
     async def _view(
         self, job: JobRecord, nodes: tuple[StagingView, ...], following: str | None
     ) -> JobView:
-        outline = JobOutline.model_validate({**dict(job), "node_count": len(job.nodes)})
-        [summary] = await self._summaries([outline])
-        return JobView(**dict(summary), nodes=nodes, next=following)
+        [summary] = await self._summaries([JobOutline.model_validate(dict(job))])
+        whole = {**dict(summary), "hostlist": job.nodes}
+        return JobView(**whole, nodes=nodes, next=following)
+
+    async def pending(self, job: JobRecord) -> int:
+        """How many of its nodes have not answered yet."""
+        where = {
+            "job_id": (job.job_id,),
+            "announced_at": (sortable(job.announced_at),),
+        }
+        asked = Totals(by=("state",), where=where, limit=_STATES)
+        counts = {total.by[0]: total.count for total in await self._catalog.stagings.totals(asked)}
+        untold = job.node_count - sum(counts.values())
+        return untold + counts.get(StagingState.PENDING.value, 0)
 
     async def _summaries(self, jobs: Sequence[JobOutline]) -> list[JobSummary]:
         if not jobs:
@@ -174,13 +191,25 @@ def _summary(job: JobOutline, told: dict[StagingState, int]) -> JobSummary:
         job_id=job.job_id,
         system=job.system,
         images=tuple(image.image_id for image in job.images),
+        hostlist=_cut(job.nodes),
         announced_by=job.announced_by,
         uid=job.uid,
         announced_at=job.announced_at,
+        reserved_until=None if job.released_at else job.reserved_until,
         released_at=job.released_at,
         node_count=job.node_count,
         counts={**told, StagingState.PENDING: told[StagingState.PENDING] + untold},
     )
+
+
+def _beyond(job: JobRecord, after: str | None) -> list[str]:
+    if job.reservation:
+        return []
+    return sorted(node for node in expand(job.nodes) if after is None or node > after)
+
+
+def _cut(hostlist: str) -> str:
+    return hostlist if len(hostlist) <= HOSTLIST_SHOWN else hostlist[: HOSTLIST_SHOWN - 1] + "…"
 
 
 def _staging(record: StagingRecord) -> StagingView:

@@ -1,12 +1,14 @@
 """Jobs: what the scheduler announces, carried to the agents of the job's nodes and back.
 
-A request only records what the scheduler said; telling the nodes is the fan-out's. Each node of a
-job is a document of its own.
+A request only records what the scheduler said; telling the nodes is the fan-out's. A job that is
+announced before it has nodes is a reservation: it holds its images until it gets nodes, ends, or
+nobody follows it for too long. Whatever the scheduler says again changes nothing.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from services.gateway.auth.identity import Principal
@@ -15,28 +17,14 @@ from services.gateway.images import Images, is_image_id
 from services.gateway.pulls import Pulls
 from shared.api import JobRequest
 from shared.catalog.interface import Catalog, Change
-from shared.catalog.records import (
-    Failure,
-    ImageRecord,
-    JobRecord,
-    NodeRecord,
-    StagingRecord,
-    StagingState,
-    staging_key,
-)
+from shared.catalog.records import ImageRecord, JobRecord
 from shared.deadline import Deadline
-from shared.errors import CatalogUnavailableError, ConflictError, NotFoundError
-from shared.events import (
-    Event,
-    JobAllocated,
-    JobReleased,
-    NodeFailed,
-    NodeHeartbeat,
-    NodeImage,
-    NodeStaged,
-)
+from shared.errors import ConflictError, NotFoundError
+from shared.events import NodeImage
+from shared.hostlist import expand, fold
 from shared.logging import get_logger
 from shared.models import utcnow
+from shared.settings.jobs import JobSettings
 
 log = get_logger(__name__)
 
@@ -45,7 +33,14 @@ JobListener = Callable[[Principal, Sequence[ImageRecord]], None]
 
 JobUsers = Callable[[int], Awaitable[Principal]]
 """A user id's name and groups, without what the user may do as an operator."""
+MOST_NAMES: Final = 128
 _NOBODY: Final = Principal("nobody", frozenset(), "nobody")
+
+
+class JobStillEndingError(ConflictError):
+    """The id of a job whose nodes are still being told of its end is announced again."""
+
+    code = "job_still_ending"
 
 
 class Jobs:
@@ -60,6 +55,7 @@ class Jobs:
         note: JobListener,
         *,
         users: JobUsers,
+        rules: JobSettings,
         timeout: float,
     ) -> None:
         self._catalog = catalog
@@ -68,57 +64,93 @@ class Jobs:
         self._fan_out = fan_out
         self._note = note
         self._users = users
+        self._rules = rules
         self._timeout = timeout
 
     async def announce(self, request: JobRequest, principal: Principal) -> JobRecord:
         """Record a job and wake its nodes. Announcing it again changes nothing."""
         system = self._pulls.system(request.system)
+        before = await self._catalog.jobs.get(request.job_id)
+        nodes, count = await asyncio.to_thread(_nodes, request.nodes)
+        held = _held(before, system, request.uid)
         runs_as = await self._user_of(request, principal)
-        records = [await self._image(runs_as, system, name) for name in request.images]
-        nodes = tuple(dict.fromkeys(request.nodes))
+        # What the job has already is neither looked up again nor, by a tag that moved, replaced.
+        records = {
+            name: await self._image(runs_as, system, name)
+            for name in dict.fromkeys(request.images)
+            if name not in held
+        }
+        chosen = held | {name: _node_image(record) for name, record in records.items()}
+        kept = {chosen[name].image_id for name in request.images}
+        now = utcnow()
+        reserved = None if nodes else now + timedelta(days=self._rules.reservation_days)
         wanted = JobRecord(
             key=request.job_id,
             job_id=request.job_id,
             system=system,
             requested=request.images,
-            images=tuple(map(_node_image, records)),
+            also_named={
+                name: image.image_id
+                for name, image in [*held.items()][-MOST_NAMES:]
+                if image.image_id in kept and not is_image_id(name)
+            },
+            images=tuple(chosen[name] for name in request.images),
             nodes=nodes,
-            node_count=len(nodes),
+            node_count=count,
             announced_by=principal.name,
             uid=request.uid,
-            announced_at=utcnow(),
-            due_at=utcnow() + timedelta(seconds=FAN_OUT_SECONDS),
+            announced_at=now,
+            reserved_until=reserved,
+            told=not nodes,
+            due_at=reserved or now + timedelta(seconds=FAN_OUT_SECONDS),
         )
-
-        def store(found: JobRecord | None) -> Change[JobRecord] | None:
-            if found is None:
-                return Change(wanted)
-            if found.released_at is None:
-                return None
-            if found.due_at is not None:
-                self._fan_out.start(found)
-                raise ConflictError(
-                    f"the nodes of the last job {request.job_id} are still being told of its end; "
-                    "announce it again in a moment"
-                )
-            # The scheduler has come round to this id again.
-            return Change(wanted.but(version=found.version))
-
+        store = partial(self._announced, wanted=wanted, seen=before)
         record = await self._catalog.jobs.change(request.job_id, store, self._deadline())
-        if record is None or _asked(record) != _asked(wanted):
+        if record is None or not _says(record, wanted):
             raise ConflictError(
                 f"job {request.job_id} is already announced with other images or nodes; "
                 "release it first"
             )
-        if record.announced_at == wanted.announced_at:  # not told of before
-            await self._check_images(record)
-            self._note(runs_as, records)
+        if records and record.announced_at == wanted.announced_at:  # not told of before
+            await self._check_images(record, frozenset(records))
+            self._note(runs_as, tuple(records.values()))
         self._fan_out.start(record)
         return record
 
-    async def _check_images(self, job: JobRecord) -> None:
+    def _announced(
+        self, found: JobRecord | None, *, wanted: JobRecord, seen: JobRecord | None
+    ) -> Change[JobRecord] | None:
+        open_then = seen is not None and seen.released_at is None
+        open_now = found is not None and found.released_at is None
+        if seen and open_then and not (found and open_now and _same(found, seen)):
+            # What it held then may be gone.
+            raise ConflictError(
+                f"job {wanted.job_id} has ended at this very moment; announce it again"
+            )
+        if found is None:
+            return Change(wanted)
+        anew = wanted.but(version=found.version)
+        if found.released_at is not None:
+            if not found.told:
+                self._fan_out.start(found)
+                raise JobStillEndingError(
+                    f"the nodes of the last job {wanted.job_id} are still being told of its end; "
+                    "announce it again in a moment"
+                )
+            # The scheduler has come round to this id again.
+            return Change(anew)
+        if not found.reservation:
+            return None
+        if wanted.reservation and _says(found, wanted):
+            # Somebody still cares: its time begins again.
+            return Change(found.but(reserved_until=wanted.reserved_until, due_at=wanted.due_at))
+        return Change(anew)
+
+    async def _check_images(self, job: JobRecord, names: frozenset[str]) -> None:
         """Once more: from now on the job keeps its images, but they may just have expired."""
-        for image in job.images:
+        for name, image in zip(job.requested, job.images, strict=True):
+            if name not in names:
+                continue
             where = {"image_id": image.image_id, "system": job.system}
             if not await self._catalog.images.find(where, limit=1):
                 await self.release(job.job_id)
@@ -129,101 +161,45 @@ class Jobs:
 
     async def release(self, job_id: str) -> JobRecord:
         """The job has ended: its nodes give the mounts back."""
-        now = utcnow()
-
-        def mark(found: JobRecord | None) -> Change[JobRecord] | None:
-            if found is None or found.released_at is not None:
-                return None
-            due = now + timedelta(seconds=FAN_OUT_SECONDS)
-            return Change(found.but(released_at=now, due_at=due))
-
-        record = await self._catalog.jobs.change(job_id, mark, self._deadline())
+        record = await self._catalog.jobs.change(job_id, self._released, self._deadline())
         if record is None:
             raise NotFoundError(f"there is no job {job_id}")
         self._fan_out.start(record)
         return record
 
+    def _released(self, found: JobRecord | None) -> Change[JobRecord] | None:
+        if found is None or found.released_at is not None:
+            return None
+        now = utcnow()
+        if found.reservation:  # there is nobody to tell
+            return Change(found.but(released_at=now, due_at=now + self._kept))
+        due = now + timedelta(seconds=FAN_OUT_SECONDS)
+        return Change(found.but(released_at=now, due_at=due, told=False))
+
     async def overdue(self, limit: int) -> int:
+        """Whose nodes are not told yet, who waited for nodes too long, and who ended long ago."""
         late = await self._catalog.jobs.due(utcnow(), limit)
+        old: dict[str, int] = {}
         for job in late:
-            self._fan_out.start(job)
+            if not job.told:
+                self._fan_out.start(job)
+            elif job.released_at is not None:
+                old[job.key] = job.version
+            elif job.reservation:
+                log.info("reservation_ended", job=job.job_id)
+                await self._catalog.jobs.change(job.key, self._abandoned, self._deadline())
+        await self._catalog.jobs.remove_all(old, self._deadline())
         return 0  # they run on behind; asking at once for more would find the same ones
 
-    async def unanswered(self, limit: int) -> int:
-        """Nodes that took the job and never said how it went."""
-        silent = await self._catalog.stagings.due(utcnow(), limit)
-        for staging in silent:
-            message = f"the agent of node {staging.node} did not answer; is it alive?"
-            await self._give_up(staging, Failure(code="no_answer", message=message))
-        return len(silent)
+    def _abandoned(self, found: JobRecord | None) -> Change[JobRecord] | None:
+        until = None if found is None else found.reserved_until
+        if until is None or until > utcnow():
+            return None  # it was said again, or has got its nodes
+        return self._released(found)
 
-    async def nodes(
-        self, systems: Sequence[str], after: str | None, limit: int
-    ) -> list[NodeRecord]:
-        where = {"system": list(systems)}
-        return await self._catalog.nodes.find(where, after=after, limit=limit)
-
-    async def on_staged(self, event: NodeStaged) -> None:
-        await self._staging_ended(event, StagingState.STAGED, None, event.seconds)
-
-    async def on_failed(self, event: NodeFailed) -> None:
-        failure = Failure(code=event.code, message=event.message)
-        await self._staging_ended(event, StagingState.FAILED, failure, None)
-
-    async def on_heartbeat(self, event: NodeHeartbeat) -> None:
-        def store(found: NodeRecord | None) -> Change[NodeRecord]:
-            described = NodeRecord(
-                key=event.node,
-                version=found.version if found else 0,
-                node=event.node,
-                system=event.system,
-                kernel=event.kernel,
-                mounter=event.mounter,
-                codecs=event.codecs,
-                mounts=event.mounts,
-                # The node's own clock may be wrong, and must not freeze what we know of it.
-                seen_at=utcnow(),
-            )
-            return Change(described)
-
-        with suppress(CatalogUnavailableError):  # the next one says as much
-            await self._catalog.nodes.change(event.node, store, self._deadline())
-            for job_id in event.jobs:
-                await self._release_again(job_id, event)
-
-    async def _release_again(self, job_id: str, event: NodeHeartbeat) -> None:
-        """A node still holds a job that has ended: it was away when it should have heard."""
-        job = await self._catalog.jobs.get(job_id)
-        if job is None or job.released_at is None or job.released_at >= event.time:
-            return
-
-        def tell(found: StagingRecord | None) -> Change[StagingRecord] | None:
-            if found is None or not found.released:
-                return None
-            release = JobReleased(correlation_id=job_id, node=event.node, job_id=job_id)
-            return Change(found, (release,))
-
-        key = staging_key(job_id, event.node)
-        await self._catalog.stagings.change(key, tell, self._deadline())
-
-    async def no_agent(self, event: Event) -> bool:
-        """An event to a node found no agent's queue: the job must hear of it, not wait for it."""
-        if isinstance(event, JobAllocated):
-            message = (
-                f"no agent of node {event.node} is connected; is dray's node agent running there?"
-            )
-            failed = NodeFailed(
-                correlation_id=event.correlation_id,
-                causation_id=event.id,
-                node=event.node,
-                job_id=event.job_id,
-                code="no_agent",
-                message=message,
-            )
-            await self.on_failed(failed)
-            return True
-        # A release that finds nobody: the agent's heartbeat tells what it still holds.
-        return isinstance(event, JobReleased)
+    @property
+    def _kept(self) -> timedelta:
+        return timedelta(days=self._rules.keep_days)
 
     async def _user_of(self, request: JobRequest, principal: Principal) -> Principal:
         """As whom a job runs: whoever may announce it may not lend it his eyes."""
@@ -235,36 +211,27 @@ class Jobs:
             return await self._images.by_id(user, system, name)
         return await self._images.lookup(user, self._pulls.target(system, "docker", name))
 
-    async def _staging_ended(
-        self,
-        event: NodeStaged | NodeFailed,
-        state: StagingState,
-        failure: Failure | None,
-        seconds: float | None,
-    ) -> None:
-        def store(found: StagingRecord | None) -> Change[StagingRecord] | None:
-            # An answer to an earlier announcement of this job id says nothing about this one.
-            if found is None or found.allocation != event.causation_id:
-                return None
-            # Late good news beats a failure; nothing takes a mounted image back.
-            if found.state in {StagingState.STAGED, state}:
-                return None
-            ended = found.but(state=state, failure=failure, seconds=seconds, due_at=None)
-            return Change(ended)
-
-        key = staging_key(event.job_id, event.node)
-        await self._catalog.stagings.change(key, store, self._deadline())
-
-    async def _give_up(self, silent: StagingRecord, failure: Failure) -> None:
-        def store(found: StagingRecord | None) -> Change[StagingRecord] | None:
-            if found is None or found.version != silent.version:
-                return None  # it has answered after all
-            return Change(found.but(state=StagingState.FAILED, failure=failure, due_at=None))
-
-        await self._catalog.stagings.change(silent.key, store, self._deadline())
-
     def _deadline(self) -> Deadline:
         return Deadline.after(self._timeout)
+
+
+def _nodes(given: tuple[str, ...] | str) -> tuple[str, int]:
+    """As a hostlist, and how many they are."""
+    if not given:
+        return "", 0
+    names = expand(given) if isinstance(given, str) else tuple(dict.fromkeys(given))
+    return fold(names), len(names)
+
+
+def _held(before: JobRecord | None, system: str, uid: int | None) -> dict[str, NodeImage]:
+    """What a job that has not ended holds, by the names that it was asked for, and by id."""
+    if before is None or before.released_at is not None:
+        return {}
+    if (before.system, before.uid) != (system, uid):
+        return {}
+    by_id = {image.image_id: image for image in before.images}
+    also = {name: by_id[image_id] for name, image_id in before.also_named.items()}
+    return by_id | also | dict(zip(before.requested, before.images, strict=True))
 
 
 def _node_image(record: ImageRecord) -> NodeImage:
@@ -275,5 +242,12 @@ def _node_image(record: ImageRecord) -> NodeImage:
     )
 
 
-def _asked(job: JobRecord) -> tuple[object, ...]:
-    return job.system, job.requested, job.nodes
+def _same(job: JobRecord, seen: JobRecord) -> bool:
+    """Whether it is that announcement still, or one that followed from it."""
+    return job.announced_at == seen.announced_at or (seen.reservation and job.images == seen.images)
+
+
+def _says(job: JobRecord, wanted: JobRecord) -> bool:
+    """Whether a job is as it is wanted. Without nodes: it may have got them meanwhile."""
+    same = (job.system, job.images) == (wanted.system, wanted.images)
+    return same and (wanted.reservation or job.nodes == wanted.nodes)

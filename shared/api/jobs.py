@@ -5,17 +5,25 @@ from typing import Annotated
 from pydantic import Field
 
 from shared.catalog.records import Failure, StagingState
-from shared.events import Uid
+from shared.events import NodeCapacity, Uid
+from shared.hostlist import MOST_CHARACTERS
 from shared.models import Bytes, ImageId, Instant, JobId, NodeName, Strict, SystemName, Tolerant
 
 
 class JobRequest(Strict):
-    """POST /jobs: the scheduler allocated these nodes; images by id or reference."""
+    """POST /jobs: a job, its nodes, and its images by id or reference.
+
+    Without nodes it is a reservation: the job waits for nodes, and its images must stay meanwhile.
+    """
 
     job_id: JobId
     system: SystemName | None = None
     images: Annotated[tuple[str, ...], Field(min_length=1, max_length=32)]
-    nodes: Annotated[tuple[NodeName, ...], Field(min_length=1, max_length=100_000)]
+    nodes: (
+        Annotated[tuple[NodeName, ...], Field(max_length=100_000)]
+        | Annotated[str, Field(max_length=MOST_CHARACTERS)]
+    ) = ()
+    """Names, or one hostlist as Slurm writes it: `nid[001-128,200],login1`."""
     uid: Uid | None = None
     """Whose job it is: who may see it, and whose private images it may use."""
 
@@ -35,10 +43,14 @@ class JobSummary(Tolerant):
     job_id: JobId
     system: SystemName
     images: tuple[ImageId, ...]
+    hostlist: str
+    """Of its nodes; where very many of them have nothing in common, cut off with an ellipsis."""
     announced_by: str
     uid: Uid | None
     """Whose it is, where the scheduler says so."""
     announced_at: Instant
+    reserved_until: Instant | None
+    """Of a job that has no nodes yet: so long its images are held."""
     released_at: Instant | None
     node_count: int
     counts: dict[StagingState, int]
@@ -47,8 +59,9 @@ class JobSummary(Tolerant):
 class JobView(JobSummary):
     """GET /jobs/{id}: a summary, and some of the nodes.
 
-    These are the first that failed, then the first that nothing was heard of yet; with
-    `?nodes=all`, all of them by name, and `next` is the `after` of what follows (None: nothing).
+    These are the first that failed, then the first that are lost, then those that nothing was
+    heard of yet; with `?nodes=all`, all of them by name, and `next` is the `after` of what follows
+    (None: nothing).
     """
 
     nodes: tuple[StagingView, ...]
@@ -75,6 +88,9 @@ class NodeView(Tolerant):
     codecs: tuple[str, ...]
     mounts: Bytes
     seen_at: Instant
+    lost: bool = False
+    """It was not heard for some heartbeats."""
+    capacity: NodeCapacity | None = None
 
 
 class NodesView(Tolerant):

@@ -1,5 +1,6 @@
 """The catalog over any store: its collections, and the outbox that they share."""
 
+from collections import defaultdict
 from datetime import datetime
 
 from shared.catalog.collection import StoredCollection
@@ -75,7 +76,10 @@ class StoredCatalog:
                 pending.append(PendingEvent(entry.collection, entry.key, event))
         return pending
 
-    async def settle(self, event: PendingEvent) -> None:
-        store = self._session.store
-        settling = store.settle(event.collection, event.key, event.event.id)
-        await self._session.ask("settling an event", settling)
+    async def settle(self, *events: PendingEvent) -> None:
+        by_collection: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+        for each in events:
+            by_collection[each.collection].append((each.key, each.event.id))
+        for collection, entries in by_collection.items():
+            settling = self._session.store.settle(collection, entries)
+            await self._session.ask(f"settling events of {collection}", settling)

@@ -24,7 +24,7 @@ from shared.catalog.records import (
     Record,
 )
 from shared.catalog.session import Session
-from shared.catalog.store import Found, Layout, OutboxEntry, Row, sortable
+from shared.catalog.store import Found, Layout, OutboxEntry, Row, Write, sortable
 from shared.catalog.totals import Place, Total, Totals, Wanted
 from shared.deadline import Deadline
 from shared.errors import (
@@ -91,22 +91,22 @@ class StoredCollection(Generic[R]):
 
     async def change_all(self, steps: Mapping[str, Step[R]], deadline: Deadline) -> set[str]:
         found = {record.key: record for record in await self.get_many(list(steps))}
-        rows: list[tuple[Row, int | None]] = []
-        changed: list[R] = []
+        writes: list[Write] = []
+        changed: list[tuple[R, tuple[PendingEvent, ...]]] = []
         for key, step in steps.items():
             before = found.get(key)
             change = step(before)
             if change is None:
                 continue
-            if change.events:
-                raise ValueError(f"changing many at once publishes nothing: {key}")
             after = _next_version(key, before, change.record)
-            rows.append((self._row(after), None if before is None else before.version))
-            changed.append(after)
-        if not rows:
+            entries, pending = self._outbox(key, change.events)
+            expected = None if before is None else before.version
+            writes.append(Write(self._row(after), expected, entries))
+            changed.append((after, pending))
+        if not writes:
             return set()
-        writing = self._write_all(changed, rows)
-        return await self._session.ask(f"changing {len(rows)} {self._name}", writing, deadline)
+        writing = self._write_all(changed, writes)
+        return await self._session.ask(f"changing {len(writes)} {self._name}", writing, deadline)
 
     async def find(self, where: Where, *, after: str | None = None, limit: int) -> list[R]:
         finding = self._store.find(self._name, self._wanted(where), after, limit)
@@ -154,6 +154,13 @@ class StoredCollection(Generic[R]):
         removing = self._store.remove(self._name, key, version)
         return await self._session.ask(f"removing {self._name}/{key}", removing)
 
+    async def remove_all(self, versions: Mapping[str, int], deadline: Deadline) -> int:
+        if not versions:
+            return 0
+        removing = self._store.remove_all(self._name, versions)
+        doing = f"removing {len(versions)} {self._name}"
+        return await self._session.ask(doing, removing, deadline)
+
     async def forget(self, before: datetime, limit: int) -> int:
         forgetting = self._store.forget(self._name, sortable(before), limit)
         return await self._session.ask(f"forgetting old {self._name}", forgetting)
@@ -165,6 +172,9 @@ class StoredCollection(Generic[R]):
     async def changed_since(self, position: int) -> tuple[list[Changed], int]:
         beyond = max(0, position - self._store.overlap)
         changes: list[Changed] = []
+        # Before anything is looked for. What was changed some time ago is not told for ever, though
+        # nothing came after it.
+        now = await self._session.ask("looking what time it is", self._store.now())
         while True:
             looking = self._store.changed(self._name, beyond, CHANGES_AT_ONCE)
             found = await self._session.ask(f"looking for changed {self._name}", looking)
@@ -172,7 +182,7 @@ class StoredCollection(Generic[R]):
             if found:
                 beyond = found[-1].position
             if len(found) < CHANGES_AT_ONCE:
-                return changes, max(position, beyond)
+                return changes, max(position, beyond, now if changes else 0)
 
     async def _read_many(self, keys: Sequence[str]) -> list[Found]:
         if len(keys) > MOST_KEYS:
@@ -215,13 +225,13 @@ class StoredCollection(Generic[R]):
         return written
 
     async def _write_all(
-        self, changed: Sequence[R], rows: Sequence[tuple[Row, int | None]]
+        self, changed: Sequence[tuple[R, tuple[PendingEvent, ...]]], writes: Sequence[Write]
     ) -> set[str]:
         """The keys of those that somebody else had changed."""
-        overtaken = await self._store.write_all(self._name, rows)
-        for record in changed:
+        overtaken = await self._store.write_all(self._name, writes)
+        for record, pending in changed:
             if record.key not in overtaken:
-                self._session.tell(record, ())
+                self._session.tell(record, pending)
         return overtaken
 
     def _row(self, record: R) -> Row:

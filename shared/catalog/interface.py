@@ -80,8 +80,8 @@ class Collection(Protocol[R]):
     async def change_all(self, steps: Mapping[str, Step[R]], deadline: Deadline) -> set[str]:
         """Many documents for little more than the price of one, each by compare-and-set.
 
-        Steps must cause no events. Returns the keys that were changed by others meanwhile: ask
-        again for those. At most 1000 keys.
+        Returns the keys that were changed by others meanwhile: ask again for those. At most 1000
+        keys.
         """
 
     async def find(self, where: Where, *, after: str | None = None, limit: int) -> list[R]:
@@ -120,6 +120,9 @@ class Collection(Protocol[R]):
 
         Other gateways are not told: let a document mean nothing to anybody before it goes.
         """
+
+    async def remove_all(self, versions: Mapping[str, int], deadline: Deadline) -> int:
+        """The same for many at once; how many it were. At most 1000 keys."""
 
     async def forget(self, before: datetime, limit: int) -> int:
         """Delete documents whose `due_at` is before then, the oldest first; how many it were.
@@ -171,5 +174,5 @@ class Catalog(Protocol):
     async def pending(self, stored_before: datetime, limit: int) -> list[PendingEvent]:
         """Unsettled events that were stored before then, oldest first."""
 
-    async def settle(self, event: PendingEvent) -> None:
-        """Forget an event that the bus has taken over. Settling twice is harmless."""
+    async def settle(self, *events: PendingEvent) -> None:
+        """Forget events that the bus has taken over. Settling twice is harmless."""

@@ -6,11 +6,9 @@ events together. `$set` and `$push` never replace the whole document: an event t
 when a majority has it in its journal, and only such writes are ever read.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from operator import itemgetter
-from typing import Any
 
 import pymongo
 from bson.errors import BSONError
@@ -31,6 +29,17 @@ from shared.catalog.mongo_queries import (
     total_of,
     totals_pipeline,
 )
+from shared.catalog.mongo_writes import (
+    CHANGED,
+    SETTLED,
+    STORED,
+    Document,
+    new_document,
+    remove_many,
+    settle_many,
+    update_of,
+    write_many,
+)
 from shared.catalog.store import (
     Found,
     FoundChange,
@@ -38,6 +47,7 @@ from shared.catalog.store import (
     Layout,
     OutboxEntry,
     Row,
+    Write,
 )
 from shared.catalog.totals import Place, Total, Totals, Wanted
 from shared.deadline import Deadline
@@ -48,11 +58,7 @@ SCHEMA = 2
 DATABASE = "dray"
 """Where the URL names no database."""
 
-Document = dict[str, Any]
-STORED = "outbox.stored_at"
-CHANGED = "changed"
 OVERLAP_SECONDS = 10
-_SETTLED: Document = {STORED: {"$exists": False}}
 _TEXT = {"document": True}
 _AUTHENTICATION_CODES = frozenset({13, 18})  # Unauthorized, AuthenticationFailed
 
@@ -103,15 +109,13 @@ class MongoStore:
             if expected is None:
                 return await self._insert(collection, row, entries)
             result = await self._collection(collection).update_one(
-                {"_id": row.key, "version": expected}, _update(row, entries)
+                {"_id": row.key, "version": expected}, update_of(row, entries)
             )
             return result.matched_count == 1
 
-    async def write_all(self, collection: str, rows: Sequence[tuple[Row, int | None]]) -> set[str]:
-        # No bulk write says which of its updates found nothing to update.
-        writes = (self.write(collection, row, expected, ()) for row, expected in rows)
-        written = await asyncio.gather(*writes)
-        return {row.key for (row, _), good in zip(rows, written, strict=True) if not good}
+    async def write_all(self, collection: str, writes: Sequence[Write]) -> set[str]:
+        async with self._failing_plainly():
+            return await write_many(self._collection(collection), writes)
 
     async def find(
         self, collection: str, wanted: Wanted, after: str | None, limit: int
@@ -145,12 +149,16 @@ class MongoStore:
 
     async def remove(self, collection: str, key: str, version: int) -> bool:
         async with self._failing_plainly():
-            condition = {"_id": key, "version": version, **_SETTLED}
+            condition = {"_id": key, "version": version, **SETTLED}
             result = await self._collection(collection).delete_one(condition)
             return result.deleted_count == 1
 
+    async def remove_all(self, collection: str, versions: Mapping[str, int]) -> int:
+        async with self._failing_plainly():
+            return await remove_many(self._collection(collection), versions)
+
     async def forget(self, collection: str, before: str, limit: int) -> int:
-        old: Document = {"due_at": {"$lte": before}, **_SETTLED}
+        old: Document = {"due_at": {"$lte": before}, **SETTLED}
         async with self._failing_plainly():
             cursor = self._collection(collection).find(old, {"_id": True})
             keys = [each["_id"] async for each in cursor.sort("due_at", 1).limit(limit)]
@@ -175,6 +183,11 @@ class MongoStore:
                 FoundChange(each["_id"], each["version"], _position(each))
                 async for each in cursor.sort(CHANGED, 1).limit(limit)
             ]
+
+    async def now(self) -> int:
+        async with self._failing_plainly():
+            hello = await self._opened().admin.command("hello")
+        return _as_position(hello.get("operationTime"))
 
     @property
     def overlap(self) -> int:
@@ -206,17 +219,13 @@ class MongoStore:
         entries.sort(key=itemgetter(0))
         return [entry for _, entry in entries[:limit]]
 
-    async def settle(self, collection: str, key: str, event_id: str) -> None:
+    async def settle(self, collection: str, entries: Sequence[tuple[str, str]]) -> None:
         async with self._failing_plainly():
-            await self._collection(collection).update_one(
-                {"_id": key, "outbox.id": event_id}, {"$pull": {"outbox": {"id": event_id}}}
-            )
+            await settle_many(self._collection(collection), entries)
 
     async def _insert(self, collection: str, row: Row, entries: Sequence[OutboxEntry]) -> bool:
-        document = {"_id": row.key, **_values(row), "outbox": _outbox(entries)}
-        document[CHANGED] = Timestamp(0, 0)  # the server puts its own time there
         try:
-            await self._collection(collection).insert_one(document)
+            await self._collection(collection).insert_one(new_document(row, entries))
         except DuplicateKeyError:
             return False
         return True
@@ -276,9 +285,12 @@ class MongoStore:
         )
 
     def _collection(self, name: str) -> AsyncCollection[Document]:
+        return self._opened()[self._database][name]
+
+    def _opened(self) -> pymongo.AsyncMongoClient[Document]:
         if self._client is None:
             raise CatalogUnavailableError(f"{self.place} is not open")
-        return self._client[self._database][name]
+        return self._client
 
     @asynccontextmanager
     async def _failing_plainly(self) -> AsyncIterator[None]:
@@ -315,30 +327,12 @@ def _parsed(url: str) -> tuple[str, str]:
 
 
 def _position(document: Document) -> int:
-    stamp: Timestamp | None = document.get(CHANGED)  # none in what an older version wrote
+    return _as_position(document.get(CHANGED))  # none in what an older version wrote
+
+
+def _as_position(stamp: Timestamp | None) -> int:
     return 0 if stamp is None else (stamp.time << 32) + stamp.inc
 
 
 def _found(document: Document) -> Found:
     return Found(document["_id"], document["document"])
-
-
-def _values(row: Row) -> Document:
-    values = {"version": row.version, "document": row.document, "by": dict(row.fields)}
-    return values if row.due_at is None else {**values, "due_at": row.due_at}
-
-
-def _update(row: Row, entries: Sequence[OutboxEntry]) -> Document:
-    update: Document = {
-        "$set": _values(row),
-        "$currentDate": {CHANGED: {"$type": "timestamp"}},
-    }
-    if row.due_at is None:
-        update["$unset"] = {"due_at": ""}
-    if entries:
-        update["$push"] = {"outbox": {"$each": _outbox(entries)}}
-    return update
-
-
-def _outbox(entries: Sequence[OutboxEntry]) -> list[Document]:
-    return [{"id": e.id, "stored_at": e.stored_at, "body": e.body} for e in entries]

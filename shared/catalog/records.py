@@ -1,60 +1,51 @@
 """The catalog's documents. Frozen: a change is a copy, and becomes true by compare-and-set."""
 
-from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Literal
 
-from pydantic import Field, PlainSerializer
-
-from shared.catalog.store import sortable
-from shared.events import LayerProgress, NodeImage, Readers, Uid
+from shared.catalog.job_records import (
+    JobRecord,
+    NodeRecord,
+    StagingRecord,
+    StagingState,
+    staging_key,
+)
+from shared.catalog.record import Failure, Moment, Record
+from shared.events import ImportedFile, LayerProgress, Readers, Uid
 from shared.image.planning.shares import LayerShare
 from shared.image.recipe import DeadShare, ImageConfig, PackOptions, Recipe
+from shared.layout import PlacedLayout
 from shared.models import (
     Bytes,
     Digest,
     ImageId,
     Instant,
-    JobId,
-    NodeName,
     Sha256,
     SystemName,
     Tolerant,
-    utcnow,
 )
 from shared.states import State
 
-ImageType = Literal["docker"]
-Moment = Annotated[Instant, PlainSerializer(sortable, when_used="json")]
-"""A time that records are put in order by: the order of its text is the order of time."""
+__all__ = [
+    "Failure",
+    "ImageRecord",
+    "ImageType",
+    "JobRecord",
+    "LoginRecord",
+    "Moment",
+    "NodeRecord",
+    "PlacedImage",
+    "Progress",
+    "ReadersRecord",
+    "Record",
+    "StagingRecord",
+    "StagingState",
+    "UsageRecord",
+    "image_key",
+    "login_key",
+    "staging_key",
+]
 
-
-class Record(Tolerant):
-    """One document. `version` counts its changes; `due_at` asks the sweep to look at it."""
-
-    collection: ClassVar[str]
-    indexes: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    """Top-level fields that `find` filters by, beside the key."""
-
-    key: Annotated[str, Field(max_length=1024)]
-    version: int = 0
-    due_at: Instant | None = None
-    updated_at: Instant = Field(default_factory=utcnow)
-
-    def but(self, **changes: object) -> Self:
-        """A validated copy with other values."""
-        return type(self).model_validate({**dict(self), **changes, "updated_at": utcnow()})
-
-
-class Failure(Tolerant):
-    """Why a pull or a staging ended badly."""
-
-    code: str
-    message: str
-
-    @property
-    def refused(self) -> bool:
-        """The registry does not give it, or says so by not knowing it, as many do."""
-        return self.code in {"registry_access_refused", "image_not_found"}
+ImageType = Literal["docker", "custom"]
 
 
 class Progress(Tolerant):
@@ -84,6 +75,10 @@ class PlacedImage(Tolerant):
     layers: tuple[Digest, ...]
     shares: tuple[LayerShare, ...] = ()
     """What each layer has in it; empty where an earlier version placed it."""
+    layout: PlacedLayout | None = None
+    """Of its file, on Lustre."""
+    file: str | None = None
+    """What tells the file that it was imported from; the next import looks whether that changed."""
     ready_at: Instant
 
 
@@ -116,6 +111,10 @@ class ImageRecord(Record):
     allowed_uids: tuple[Uid, ...] = ()
     allowed_gids: tuple[Uid, ...] = ()
     """Who else may see and use a private image."""
+    file: ImportedFile | None = None
+    """What the latest import reads, or read."""
+    file_identity: str | None = None
+    """Of what is being placed."""
     login: str | None = None
     """What its registry wants to hear from its owner, sealed; only while the pull is under way."""
     ticket: Sha256 | None = None
@@ -158,77 +157,6 @@ class ImageRecord(Record):
     def refused(self) -> bool:
         """All that there is of it is a registry's refusal."""
         return self.current is None and self.failure is not None and self.failure.refused
-
-
-class StagingState(StrEnum):
-    """Where one node is with one job's images."""
-
-    PENDING = "PENDING"
-    STAGED = "STAGED"
-    FAILED = "FAILED"
-
-
-class JobRecord(Record):
-    """One job that the scheduler announced."""
-
-    collection = "jobs"
-    indexes = (
-        ("system",),
-        ("system", "released_at"),
-        ("announced_at",),
-        ("system", "announced_at"),
-        ("uid", "announced_at"),
-    )
-
-    job_id: JobId
-    system: SystemName
-    requested: tuple[str, ...]
-    """The images as the scheduler named them; a tag among them may have moved since."""
-    images: tuple[NodeImage, ...]
-    nodes: tuple[NodeName, ...]
-    node_count: int = 0
-    """Of `nodes`, for those who read a job without them."""
-    announced_by: str
-    uid: Uid | None = None
-    """Whose job it is, where the scheduler says so."""
-    announced_at: Moment
-    released_at: Instant | None = None
-
-
-class StagingRecord(Record):
-    """One node of one job; a document of its own, so that ten thousand nodes never contend.
-
-    While it is PENDING, `due_at` says until when the agent may take.
-    """
-
-    collection = "stagings"
-    indexes = (("job_id", "state", "announced_at"),)
-
-    job_id: JobId
-    node: NodeName
-    announced_at: Moment
-    """The announcement that it belongs to: schedulers use job ids again."""
-    allocation: str | None = None
-    """The id of the event that told the node; what the node answers names it as its cause."""
-    released: bool = False
-    state: StagingState
-    failure: Failure | None = None
-    seconds: float | None = None
-
-
-class NodeRecord(Record):
-    """One node's agent, as it last described itself."""
-
-    collection = "nodes"
-    indexes = (("system",),)
-
-    node: NodeName
-    system: SystemName
-    kernel: str
-    mounter: str
-    codecs: tuple[str, ...]
-    mounts: Bytes
-    seen_at: Instant
 
 
 class LoginRecord(Record):
@@ -300,7 +228,3 @@ def image_key(system: str, itype: str, reference: str, owner: int | None = None)
 
 def login_key(uid: int, registry: str) -> str:
     return f"{uid}/{registry}"
-
-
-def staging_key(job_id: str, node: str) -> str:
-    return f"{job_id}/{node}"

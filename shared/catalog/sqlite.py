@@ -9,7 +9,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from shared.catalog.store import (
     Layout,
     OutboxEntry,
     Row,
+    Write,
 )
 from shared.catalog.totals import Place, Total, Totals, Wanted
 from shared.deadline import Deadline
@@ -78,6 +79,7 @@ _CHANGED = """
     SELECT key, version, changed FROM {table} WHERE changed > ? ORDER BY changed LIMIT ?"""
 _READ_MANY = "SELECT key, document FROM {table} WHERE key IN ({marks})"
 _REMOVE = "DELETE FROM {table} WHERE key = ? AND version = ? AND {settled} RETURNING 1"
+_REMOVE_ONE_OF_MANY = "DELETE FROM {table} WHERE key = ? AND version = ? AND {settled}"
 _FORGET = """
     DELETE FROM {table} WHERE key IN (
         SELECT key FROM {table} WHERE due_at <= ? AND {settled} ORDER BY due_at LIMIT ?
@@ -153,8 +155,8 @@ class SqliteStore:
                 await writer.executemany(_POST, posted)
         return True
 
-    async def write_all(self, collection: str, rows: Sequence[tuple[Row, int | None]]) -> set[str]:
-        keys = [row.key for row, _ in rows]
+    async def write_all(self, collection: str, writes: Sequence[Write]) -> set[str]:
+        keys = [each.row.key for each in writes]
         versions = _VERSIONS.format(table=collection, marks=", ".join("?" * len(keys)))
         upsert = _UPSERT.format(table=collection, next=_NEXT.format(table=collection))
         now = time.time_ns() // 1000
@@ -162,10 +164,17 @@ class SqliteStore:
             # Nobody else writes from here on, so what is compared now stays so.
             found = await writer.execute_fetchall(versions, keys)
             stored = {str(row[0]): int(row[1]) for row in found}
-            fitting = [row for row, expected in rows if stored.get(row.key) == expected]
-            values = [(now, row.document, row.due_at, row.version, row.key) for row in fitting]
+            fitting = [each for each in writes if stored.get(each.row.key) == each.expected]
+            rows = [each.row for each in fitting]
+            values = [(now, row.document, row.due_at, row.version, row.key) for row in rows]
             await writer.executemany(upsert, values)
-        return set(keys) - {row.key for row in fitting}
+            posted = [
+                (entry.id, collection, each.row.key, entry.stored_at, entry.body)
+                for each in fitting
+                for entry in each.entries
+            ]
+            await writer.executemany(_POST, posted)
+        return set(keys) - {row.key for row in rows}
 
     async def find(
         self, collection: str, wanted: Wanted, after: str | None, limit: int
@@ -197,6 +206,12 @@ class SqliteStore:
         async with self._transaction() as writer:
             return bool(await writer.execute_fetchall(statement, (key, version)))
 
+    async def remove_all(self, collection: str, versions: Mapping[str, int]) -> int:
+        settled = _SETTLED.format(table=collection)
+        statement = _REMOVE_ONE_OF_MANY.format(table=collection, settled=settled)
+        async with self._transaction() as writer:
+            return (await writer.executemany(statement, list(versions.items()))).rowcount
+
     async def forget(self, collection: str, before: str, limit: int) -> int:
         settled = _SETTLED.format(table=collection)
         statement = _FORGET.format(table=collection, settled=settled)
@@ -211,6 +226,9 @@ class SqliteStore:
         rows = await self._select(_CHANGED.format(table=collection), beyond, limit)
         return [FoundChange(*row) for row in rows]
 
+    async def now(self) -> int:
+        return 0  # without an overlap, nothing is told twice that this could spare
+
     @property
     def overlap(self) -> int:
         return 0
@@ -222,9 +240,10 @@ class SqliteStore:
     async def pending(self, stored_before: str, limit: int) -> list[FoundEntry]:
         return [FoundEntry(*row) for row in await self._select(_PENDING, stored_before, limit)]
 
-    async def settle(self, collection: str, key: str, event_id: str) -> None:
+    async def settle(self, collection: str, entries: Sequence[tuple[str, str]]) -> None:
         async with self._transaction() as writer:
-            await writer.execute(_SETTLE, (event_id, collection, key))
+            named = [(event_id, collection, key) for key, event_id in entries]
+            await writer.executemany(_SETTLE, named)
 
     async def _connect(self) -> aiosqlite.Connection:
         # Autocommit: this module says itself where a transaction begins and ends.

@@ -65,6 +65,16 @@ class OutboxEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Write:
+    """One of many rows that are stored at once."""
+
+    row: Row
+    expected: int | None
+    """The version that the stored row must have; None: there must be none."""
+    entries: Sequence[OutboxEntry] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FoundEntry:
     """One event that the outbox still holds."""
 
@@ -97,8 +107,8 @@ class Store(Protocol):
         True only once it is durable.
         """
 
-    async def write_all(self, collection: str, rows: Sequence[tuple[Row, int | None]]) -> set[str]:
-        """Store each row whose stored version is the one beside it; the keys of the others."""
+    async def write_all(self, collection: str, writes: Sequence[Write]) -> set[str]:
+        """What `write` does, for each; the keys of those whose stored version was another."""
 
     async def find(
         self, collection: str, wanted: Wanted, after: str | None, limit: int
@@ -116,6 +126,8 @@ class Store(Protocol):
 
     async def remove(self, collection: str, key: str, version: int) -> bool: ...
 
+    async def remove_all(self, collection: str, versions: Mapping[str, int]) -> int: ...
+
     async def forget(self, collection: str, before: str, limit: int) -> int: ...
 
     async def position(self, collection: str) -> int:
@@ -124,13 +136,17 @@ class Store(Protocol):
     async def changed(self, collection: str, beyond: int, limit: int) -> list[FoundChange]:
         """What changed beyond that position and has not changed since, in the order of changes."""
 
+    async def now(self) -> int:
+        """A position that every change to come stands beyond, whatever has changed of late."""
+
     @property
     def overlap(self) -> int:
         """How far behind the latest position a change may still become visible."""
 
     async def pending(self, stored_before: str, limit: int) -> list[FoundEntry]: ...
 
-    async def settle(self, collection: str, key: str, event_id: str) -> None: ...
+    async def settle(self, collection: str, entries: Sequence[tuple[str, str]]) -> None:
+        """Remove from the outbox what these keys and ids of events name."""
 
 
 def sortable(instant: datetime) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.events.base import Event, ShortText
-from shared.models import Bytes, ImageId, JobId, NodeName, Sha256, SystemName, Tolerant
+from shared.models import Bytes, ImageId, Instant, JobId, NodeName, Sha256, SystemName, Tolerant
 
 
 class NodeImage(Tolerant):
@@ -48,6 +48,8 @@ class NodeStaged(Event):
     node: NodeName
     job_id: JobId
     seconds: Annotated[float, Field(ge=0)]
+    in_place: bool = False
+    """Not as the agent's policy has it, but from the shared directory, since a copy was late."""
 
 
 class NodeFailed(Event):
@@ -58,6 +60,26 @@ class NodeFailed(Event):
     job_id: JobId
     code: Annotated[str, Field(max_length=64)]
     message: ShortText
+
+
+class NodeCache(Tolerant):
+    """An agent's cache of images."""
+
+    policy: Annotated[str, Field(max_length=64)]
+    max_bytes: Bytes
+    used_bytes: Bytes
+    images: Bytes
+
+
+class NodeCapacity(Tolerant):
+    """What a node has."""
+
+    version: Annotated[str, Field(max_length=64)]
+    """Of its agent."""
+    cpus: Bytes
+    memory_bytes: Bytes
+    booted_at: Instant
+    cache: NodeCache | None = None
 
 
 class NodeHeartbeat(Event):
@@ -72,6 +94,10 @@ class NodeHeartbeat(Event):
     mounts: Bytes
     jobs: Annotated[tuple[JobId, ...], Field(max_length=1024)] = ()
     """The scheduler's jobs that it holds images for: one that has ended is told again."""
+    capacity: NodeCapacity | None = None
+    """None: from an agent of an earlier version."""
+    start_id: Annotated[str, Field(max_length=64)] | None = None
+    """Another one after each start of the agent: what it was told before may be lost."""
 
 
 def agent_key(node: str) -> str:

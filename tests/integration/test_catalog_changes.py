@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from pydantic import BaseModel
 
+from shared.catalog import mongo
 from shared.catalog.interface import Catalog, Change, Changed
 from shared.catalog.records import (
     NodeRecord,
@@ -22,6 +23,7 @@ from tests.support.catalogs import (
     released,
     soon,
 )
+from tests.support.conditions import eventually
 
 
 async def test_numbers_and_truths_are_found_like_text(catalog: Catalog) -> None:
@@ -108,10 +110,34 @@ async def test_changes_of_others_are_told_once_they_can_be_read(catalog_url: str
         # What is told again was told already.
         again, same = await one.nodes.changed_since(position)
         assert {each.key: each.version for each in again}.items() <= versions.items()
-        assert same == position
+        assert same >= position
         await other.nodes.change("b", count_up("b"), soon())
         told, _ = await one.nodes.changed_since(position)
         assert Changed("b", 2) in told
+
+
+async def test_what_was_told_is_not_told_for_ever(
+    catalog_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though nothing has changed since: a poll costs nothing then."""
+    monkeypatch.setattr(mongo, "OVERLAP_SECONDS", 1)
+    async with opened(catalog_url) as one, opened(catalog_url) as other:
+        login = login_record(1000)
+        position = await one.nodes.position()
+        await other.nodes.change("a", count_up("a"), soon())
+
+        async def quiet() -> bool:
+            nonlocal position
+            # The server's time goes on with whatever is written, if only by itself.
+            await other.logins.change(login.key, put(login), soon())
+            told, position = await one.nodes.changed_since(position)
+            return told == []
+
+        told, position = await one.nodes.changed_since(position)
+        assert told == [Changed("a", 1)]
+        await eventually(quiet, within=30)
+        await other.nodes.change("b", count_up("b"), soon())
+        assert (await one.nodes.changed_since(position))[0] == [Changed("b", 1)]
 
 
 async def test_no_change_is_missed_however_many_write_at_once(catalog_url: str) -> None:
@@ -168,5 +194,62 @@ async def test_many_change_at_once_but_for_those_that_others_changed(
     assert {record.key: record.mounts for record in found} == {"a": 2, "b": 1, "c": 1}
     changes, _ = await catalog.nodes.changed_since(position)
     assert {Changed("a", 2), Changed("c", 1)} <= set(changes)
-    with pytest.raises(ValueError, match="publishes nothing"):
-        await catalog.nodes.change_all({"e": put(node_record("e"), released())}, soon())
+
+
+async def test_many_changes_take_their_events_with_them_or_leave_both(
+    catalog: Catalog, catalog_url: str
+) -> None:
+    told: list[str] = []
+    catalog.listen(lambda _, events: told.extend(each.event.id for each in events))
+    for key in ("a", "b", "c"):
+        await catalog.nodes.change(key, count_up(key), soon())
+    events = [released(str(number)) for number in range(5)]
+
+    def overtaken(before: NodeRecord | None) -> Change[NodeRecord] | None:
+        BackDoor(catalog_url).overtake("b")
+        return count_up("b", events[2])(before)
+
+    def created_by_another(before: NodeRecord | None) -> Change[NodeRecord] | None:
+        assert before is None
+        BackDoor(catalog_url).copy("a", "e")
+        return count_up("e", events[3])(before)
+
+    steps = {
+        "a": count_up("a", events[0], events[1]),
+        "b": overtaken,
+        "c": count_up("c"),
+        "d": count_up("d", events[4]),
+        "e": created_by_another,
+    }
+    assert await catalog.nodes.change_all(steps, soon()) == {"b", "e"}
+    expected = sorted(events[at].id for at in (0, 1, 4))
+    assert sorted(told) == expected
+    pending = await catalog.pending(later(), 100)
+    assert sorted(each.event.id for each in pending) == expected
+    await catalog.settle(*pending)
+    await catalog.settle(*pending)
+    assert await catalog.pending(later(), 100) == []
+
+
+async def test_of_two_who_change_the_same_many_each_change_counts_once(catalog_url: str) -> None:
+    async with opened(catalog_url) as one, opened(catalog_url) as other:
+        keys = [f"n{number}" for number in range(20)]
+
+        async def count(catalog: Catalog) -> None:
+            left = set(keys)
+            while left:
+                left = await catalog.nodes.change_all({key: count_up(key) for key in left}, soon())
+
+        await asyncio.gather(*(count(catalog) for catalog in (one, other) for _ in range(5)))
+        found = await one.nodes.get_many(keys)
+        assert [(record.mounts, record.version) for record in found] == [(10, 10)] * 20
+
+
+async def test_many_are_removed_as_they_were_seen(catalog: Catalog) -> None:
+    for key in ("a", "b"):
+        await catalog.nodes.change(key, count_up(key), soon())
+    await catalog.nodes.change("c", put(node_record("c"), released()), soon())
+    asked = {"a": 1, "b": 2, "c": 1, "nothing": 1}
+    assert await catalog.nodes.remove_all(asked, soon()) == 1
+    assert sorted(each.key for each in await catalog.nodes.find({}, limit=9)) == ["b", "c"]
+    assert await catalog.nodes.remove_all({}, soon()) == 0

@@ -27,6 +27,8 @@ async def ask_everything(catalog: Catalog) -> None:
     await catalog.images.find({"system": "alps"}, after="key", limit=10)
     await catalog.images.find({"pull_id": "p"}, limit=10)
     await catalog.stagings.find({"job_id": "1", "state": "STAGED"}, limit=10)
+    await catalog.stagings.find({"node": "nid1", "released": "0"}, limit=10)
+    await catalog.nodes.find({"system": "alps", "lost": "1"}, limit=10)
     await catalog.images.get_many(["a", "b"])
     await catalog.images.outlines(Outline, after="key", limit=10)
     await catalog.images.changed_since(await catalog.images.position())
@@ -65,7 +67,7 @@ async def test_sqlite_scans_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 )
                 for sql, values in asked
             ]
-    assert len(plans) == 22
+    assert len(plans) == 24
     plans = [plan.replace("SCAN picked", "") for plan in plans]  # what a total has found already
     assert [plan for plan in plans if "SCAN" in plan or "USING" not in plan] == []
 
@@ -83,6 +85,6 @@ async def test_mongodb_scans_no_collection(tmp_path: Path) -> None:
             for each in database["system.profile"].find(asked)
             if "planSummary" in each
         ]
-    assert len(plans) == 28
+    assert len(plans) == 30
     by_index = ("IXSCAN", "IDHACK", "COUNT_SCAN")
     assert [plan for plan in plans if plan.split()[1] not in by_index] == []

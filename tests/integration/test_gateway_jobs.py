@@ -6,107 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.auth.compose import site_secret
-from services.gateway.auth.identity import Principal, Scope
 from services.gateway.expiring import dismissed
 from services.gateway.fan_out import FanOut
-from services.gateway.feed import ChangeFeed
-from services.gateway.images import Images
-from services.gateway.jobs import Jobs
-from services.gateway.lifecycle import Lifecycle
-from services.gateway.private import private_images
-from services.gateway.pulls import Pulls
-from services.gateway.transitions import Transitions
-from shared.api import JobRequest
-from shared.bus.connect import connect_bus
-from shared.catalog.interface import Catalog, Change, Step
-from shared.catalog.records import JobRecord, StagingRecord, StagingState, staging_key
-from shared.catalog.store import sortable
-from shared.config import Settings
+from shared.catalog.interface import Change, Step
+from shared.catalog.records import (
+    JobRecord,
+    StagingState,
+    staging_key,
+)
 from shared.deadline import Deadline
 from shared.errors import ConflictError
-from shared.events import JobAllocated, JobReleased, NodeFailed, NodeHeartbeat, NodeStaged
+from shared.events import JobAllocated, JobReleased, NodeFailed, NodeStaged
 from shared.models import utcnow
-from tests.support.catalogs import opened
+from tests.support.catalogs import opened, put
 from tests.support.conditions import eventually
+from tests.support.job_site import Gateway
 from tests.support.transitions import ready
 
 NODES = ("n1", "n2", "n3")
-SLURM = Principal("slurm", frozenset(Scope), "token")
-
-
-async def _nobody_known(uid: int) -> Principal:
-    return Principal(str(uid), frozenset(), "nobody", uid)
-
-
-class Gateway:
-    """The gateway's logic for jobs, over a real catalog, without a bus."""
-
-    def __init__(self, catalog: Catalog, place: Path, *, stage_timeout: float = 60.0) -> None:
-        self.catalog = catalog
-        self.place = place
-        settings = Settings.model_validate(
-            {
-                "data_dir": place,
-                "systems": {"cluster": {"image_dir": "/images"}},
-                "catalog": {"timeout": 5.0},
-            }
-        )
-        feed = ChangeFeed(catalog)
-        private = private_images(settings, catalog, site_secret(settings))
-        pulls = Pulls(
-            catalog,
-            feed,
-            Transitions(settings.pull, settings.systems),
-            logins=private.logins,
-            adoption=private.adoption,
-            lifecycle=Lifecycle(settings, catalog, connect_bus(settings, "test"), feed),
-            timeout=5.0,
-        )
-        self.fan_out = FanOut(catalog, timeout=5.0, stage_timeout=stage_timeout)
-        self.jobs = Jobs(
-            catalog,
-            Images(catalog),
-            pulls,
-            self.fan_out,
-            lambda *_: None,
-            users=_nobody_known,
-            timeout=5.0,
-        )
-
-    async def announce(self, *nodes: str) -> JobRecord:
-        image = ready()
-        assert image.image_id is not None
-        request = JobRequest(job_id="17", images=(image.image_id,), nodes=nodes)
-        return await self.jobs.announce(request, SLURM)
-
-    async def stagings(self) -> list[StagingRecord]:
-        """Of the latest announcement."""
-        job = await self.catalog.jobs.get("17")
-        assert job is not None
-        where = {"job_id": "17", "announced_at": sortable(job.announced_at)}
-        return await self.catalog.stagings.find(where, limit=1000)
-
-    async def told(self, kind: type[JobAllocated | JobReleased]) -> list[str]:
-        """Which nodes the outbox has such an event for."""
-        pending = await self.catalog.pending(utcnow(), 1000)
-        return sorted(one.event.node for one in pending if isinstance(one.event, kind))
-
-    async def quiet(self) -> bool:
-        job = await self.catalog.jobs.get("17")
-        return job is not None and job.due_at is None
-
-    async def heard_back(self, node: str, kind: type[NodeStaged | NodeFailed]) -> None:
-        """The agent's answer to what it was last told."""
-        staging = await self.catalog.stagings.get(staging_key("17", node))
-        assert staging is not None
-        common = {"correlation_id": "17", "causation_id": staging.allocation, "job_id": "17"}
-        if kind is NodeStaged:
-            event = NodeStaged.model_validate({**common, "node": node, "seconds": 0.1})
-            await self.jobs.on_staged(event)
-        else:
-            failed = {**common, "node": node, "code": "c", "message": "m"}
-            await self.jobs.on_failed(NodeFailed.model_validate(failed))
 
 
 @pytest.fixture
@@ -116,7 +33,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
         await catalog.images.change(image.key, lambda _: Change(image), Deadline.after(5))
         gateway = Gateway(catalog, tmp_path)
         yield gateway
-        await gateway.fan_out.stop()
+        await gateway.close()
 
 
 async def test_a_fan_out_that_a_crash_cut_short_is_finished_by_the_sweep(gateway: Gateway) -> None:
@@ -125,10 +42,7 @@ async def test_a_fan_out_that_a_crash_cut_short_is_finished_by_the_sweep(gateway
     assert await gateway.told(JobAllocated) == []
     overdue = utcnow() - timedelta(seconds=1)
 
-    def make_due(found: JobRecord | None) -> Change[JobRecord] | None:
-        return Change(found.but(due_at=overdue)) if found else None
-
-    await gateway.catalog.jobs.change("17", make_due, Deadline.after(5))
+    await gateway.change_job(due_at=overdue)
     successor = Gateway(gateway.catalog, gateway.place)
     await successor.jobs.overdue(100)
     await eventually(gateway.quiet, within=5)
@@ -143,7 +57,7 @@ async def test_a_release_that_overtakes_the_fan_out_leaves_no_node_told(gateway:
     slow = FanOut(gateway.catalog, timeout=5.0, stage_timeout=60.0)
     await slow._run(job)
     assert await gateway.told(JobAllocated) == []
-    stagings = await gateway.stagings()
+    stagings = await gateway.all_stagings()
     assert {staging.state for staging in stagings} == {StagingState.FAILED}
 
 
@@ -160,7 +74,7 @@ async def test_an_id_is_not_announced_again_before_its_nodes_know_of_the_end(
     assert await gateway.told(JobReleased) == ["n1", "n2"]
     await gateway.announce("n9")
     await eventually(gateway.quiet, within=5)
-    stagings = await gateway.stagings()
+    stagings = await gateway.all_stagings()
     assert [staging.node for staging in stagings] == ["n9"]
 
 
@@ -176,13 +90,13 @@ async def test_an_answer_to_an_earlier_announcement_decides_nothing(gateway: Gat
     late = NodeStaged(
         correlation_id="17", causation_id=earlier.allocation, node="n1", job_id="17", seconds=1
     )
-    await gateway.jobs.on_staged(late)
-    (staging,) = await gateway.stagings()
+    await gateway.stagings.on_staged(late)
+    (staging,) = await gateway.all_stagings()
     assert staging.state is StagingState.PENDING
     await gateway.heard_back("n1", NodeFailed)
     await gateway.heard_back("n1", NodeStaged)
     await gateway.heard_back("n1", NodeFailed)
-    (staging,) = await gateway.stagings()
+    (staging,) = await gateway.all_stagings()
     assert staging.state is StagingState.STAGED, "late good news counts, late bad news does not"
 
 
@@ -191,8 +105,8 @@ async def test_a_node_that_never_answers_is_given_up_with_a_reason(gateway: Gate
     await hasty.announce("n1", "n2")
     await eventually(gateway.quiet, within=5)
     await gateway.heard_back("n2", NodeStaged)
-    assert await gateway.jobs.unanswered(100) == 1
-    stagings = await gateway.stagings()
+    assert await gateway.stagings.overdue(100) == 1
+    stagings = await gateway.all_stagings()
     states = {staging.node: staging for staging in stagings}
     assert states["n2"].state is StagingState.STAGED
     assert states["n1"].failure is not None
@@ -208,19 +122,8 @@ async def test_a_node_that_missed_the_end_of_a_job_is_told_again(
     if ended:
         await gateway.jobs.release("17")
         await eventually(gateway.quiet, within=5)
-    for pending in await gateway.catalog.pending(utcnow(), 100):
-        await gateway.catalog.settle(pending)  # published, and lost with the agent's queue
-    heartbeat = NodeHeartbeat(
-        correlation_id="n1",
-        node="n1",
-        system="cluster",
-        kernel="6.1",
-        mounter="loop",
-        codecs=("zstd",),
-        mounts=1,
-        jobs=("17", "unknown"),
-    )
-    await gateway.jobs.on_heartbeat(heartbeat)
+    await gateway.published()  # and lost with the agent's queue
+    await gateway.beat("n1", "17", "unknown")
     assert await gateway.told(JobReleased) == (["n1"] if ended else [])
 
 
@@ -246,3 +149,115 @@ async def test_a_job_whose_image_expires_while_it_is_announced_is_refused(
     assert job.released_at is not None
     await gateway.jobs.overdue(100)
     assert await gateway.told(JobAllocated) == []
+
+
+async def test_a_reservation_holds_what_its_job_needs_until_it_runs(gateway: Gateway) -> None:
+    """Even if its image expires meanwhile: who removes the file asks which jobs hold it."""
+    reference, image = ready().reference, ready().image_id
+    assert image is not None
+    reserved = await gateway.announce(images=(reference,))
+    assert reserved.reservation
+    assert await gateway.held.images("cluster") == {image}
+    again = await gateway.announce(images=(reference,))
+    assert again.announced_at == reserved.announced_at
+    assert again.reserved_until is not None
+    assert reserved.reserved_until is not None
+    assert again.reserved_until > reserved.reserved_until, "somebody still cares"
+    await gateway.catalog.images.change(
+        ready().key, lambda found: dismissed(found, utcnow()), Deadline.after(5)
+    )
+    assert await gateway.held.images("cluster") == {image}
+    # By the names of the reservation, or as the submission has pinned them.
+    job = await gateway.announce("n1", "n2", images=(image,))
+    assert [each.image_id for each in job.images] == [image]
+    assert (job.nodes, job.reserved_until) == ("n[1-2]", None)
+    await eventually(gateway.quiet, within=5)
+    assert await gateway.told(JobAllocated) == ["n1", "n2"]
+    # A burst buffer that starts anew says so once more, and takes no nodes away.
+    late = await gateway.announce(images=(reference,))
+    assert (late.nodes, late.announced_at) == (job.nodes, job.announced_at)
+    assert gateway.noted == [reference], "used once, however often it is said"
+    await gateway.jobs.release("17")
+    assert await gateway.held.images("cluster") == set()
+    await eventually(gateway.quiet, within=5)
+    assert await gateway.told(JobReleased) == ["n1", "n2"]
+
+
+async def test_a_reservation_that_nobody_follows_ends_by_itself(gateway: Gateway) -> None:
+    await gateway.announce()
+    await gateway.jobs.overdue(100)
+    assert await gateway.held.images("cluster"), "not before its time"
+    past = utcnow() - timedelta(seconds=1)
+    await gateway.change_job(due_at=past, reserved_until=past)
+    await gateway.jobs.overdue(100)
+    assert await gateway.held.images("cluster") == set()
+    job = await gateway.catalog.jobs.get("17")
+    assert job is not None
+    assert (job.released_at is not None, job.told) == (True, True)
+    # If its job comes after all, it is a job like any other.
+    assert (await gateway.begun("n1")).node_count == 1
+
+
+async def test_a_reservation_is_released_at_once_and_as_often_as_one_likes(
+    gateway: Gateway,
+) -> None:
+    await gateway.announce()
+    first = await gateway.jobs.release("17")
+    assert first.told
+    assert (await gateway.jobs.release("17")).released_at == first.released_at
+    assert await gateway.told(JobReleased) == []
+
+
+async def test_another_reservation_takes_the_place_of_the_first(gateway: Gateway) -> None:
+    other = ready().but(
+        key="cluster/docker/other", reference="docker.io/library/other:1", version=0
+    )
+    assert other.current is not None
+    current = other.current.model_copy(update={"image_id": "e" * 64})
+    other = other.but(image_id="e" * 64, current=current)
+    await gateway.catalog.images.change(other.key, lambda _: Change(other), Deadline.after(5))
+    await gateway.announce()
+    await gateway.announce(images=("e" * 64,))
+    assert await gateway.held.images("cluster") == {"e" * 64}
+    await gateway.announce("n1", images=("e" * 64,))
+    with pytest.raises(ConflictError, match="other images or nodes"):
+        await gateway.announce("n1")
+
+
+async def test_a_job_that_ends_while_it_is_announced_keeps_no_promise(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its reservation held may be gone, so the images must be looked up again."""
+    await gateway.announce()
+    jobs = gateway.catalog.jobs
+    store = jobs.change
+
+    async def ends(key: str, step: Step[JobRecord], deadline: Deadline) -> JobRecord | None:
+        monkeypatch.undo()
+        await gateway.jobs.release("17")
+        return await store(key, step, deadline)
+
+    monkeypatch.setattr(jobs, "change", ends)
+    with pytest.raises(ConflictError, match="has ended at this very moment"):
+        await gateway.announce("n1")
+    assert (await gateway.announce("n1")).node_count == 1
+
+
+async def test_what_ended_long_ago_is_forgotten(gateway: Gateway) -> None:
+    await gateway.begun(*NODES)
+    await gateway.jobs.release("17")
+    await eventually(gateway.quiet, within=5)
+    await gateway.jobs.overdue(100)
+    assert await gateway.stagings.overdue(100) == 0
+    assert len(await gateway.all_stagings()) == 3, "kept for a while"
+    past = utcnow() - timedelta(seconds=1)
+    for staging in await gateway.all_stagings():
+        aged = put(staging.but(due_at=past))
+        await gateway.catalog.stagings.change(staging.key, aged, Deadline.after(5))
+    await gateway.change_job(due_at=past)
+    assert await gateway.stagings.overdue(100) == 0, "nothing goes before its events are sent"
+    await gateway.published()
+    await gateway.stagings.overdue(100)
+    assert await gateway.all_stagings() == []
+    await gateway.jobs.overdue(100)
+    assert await gateway.catalog.jobs.get("17") is None

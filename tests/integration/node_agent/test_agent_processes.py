@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.node_agent import loop
-from services.node_agent.mounter import Mounter
+from services.node_agent.mounter import Mounter, Source
 from services.node_agent.mounts import choose_mounter
 from services.node_agent.unmount import clear, remove_tree
 from shared.errors import ConfigError
@@ -177,7 +177,7 @@ def test_kernels_without_loop_configure_are_served_too(place: Place) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "configure", loop.configure_in_two_steps)
         mounter: Mounter = loop.LoopMounter(place.root / "probe")
-        mounter.mount(image.path, target)
+        mounter.mount(Source(image.path), target)
     assert (target / "greeting").read_text() == "this is old-kernel\n"
     device = next(
         line.split(" - ")[1].split()[1]
@@ -191,6 +191,7 @@ def test_kernels_without_loop_configure_are_served_too(place: Place) -> None:
 SQUASHFUSE = """
 import sys
 from pathlib import Path
+from services.node_agent.mounter import Source
 from services.node_agent.mounts import choose_mounter, mounted_images
 from services.node_agent.unmount import clear
 from shared.config import Settings
@@ -200,8 +201,10 @@ settings = Settings.model_validate({"data_dir": root, "agent": {"mount": "auto"}
 mounter = choose_mounter(settings)
 target = root / "agent" / "mounts" / image.stem
 target.mkdir(parents=True)
-mounter.mount(image, target)
-print(mounter.how, sorted(mounter.codecs), mounted_images(target.parent)[image.stem])
+mounter.mount(Source(image), target)
+standing = mounted_images(target.parent)[image.stem]
+assert standing.backing == image
+print(mounter.how, sorted(mounter.codecs), standing.how)
 print((target / "greeting").read_text(), end="")
 clear(target)
 print(target.exists())

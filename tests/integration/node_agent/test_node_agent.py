@@ -12,7 +12,7 @@ import pytest
 from services.node_agent.app import build
 from shared.bus.connect import connect_bus
 from shared.bus.interface import Bus
-from shared.bus.topology import GATEWAY_EVENTS
+from shared.bus.topology import GATEWAY_NODES
 from shared.config import Settings
 from shared.deadline import Deadline
 from shared.errors import ConfigError
@@ -87,7 +87,7 @@ async def collect(bus: Bus) -> list[AnyEvent]:
         events.append(event)
 
     await bus.open(Deadline.after(PATIENCE))
-    await bus.consume(GATEWAY_EVENTS, take, slots=1)
+    await bus.consume(GATEWAY_NODES, take, slots=1)
     return events
 
 
@@ -113,6 +113,12 @@ async def test_the_scheduler_s_events_mount_report_and_unmount(place: Place, mou
         beat = next(event for event in events if isinstance(event, NodeHeartbeat))
         assert (beat.node, beat.mounter, beat.kernel) == ("n1", mount, os.uname().release)
         assert "gzip" in beat.codecs
+        assert beat.start_id
+        assert beat.capacity is not None
+        assert beat.capacity.cpus == os.cpu_count()
+        assert beat.capacity.memory_bytes > 1 << 20
+        assert beat.capacity.booted_at < beat.time
+        assert beat.capacity.cache is None
 
         event = allocation("j1", one, two)
         await bus.publish(event, soon)
@@ -261,7 +267,7 @@ async def test_a_reconnected_agent_is_heard_at_once(place: Place, tmp_path: Path
     try:
         await asyncio.to_thread(broker.start)
         events = await collect(gateway)
-        async with running(settings, connect_bus(settings, "agent")) as agent:
+        async with running(settings, connect_bus(settings, "agent", spread=2.0)) as agent:
             await eventually(
                 lambda: any(isinstance(e, NodeHeartbeat) for e in events), within=PATIENCE
             )

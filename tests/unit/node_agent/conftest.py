@@ -11,7 +11,7 @@ import pytest
 
 from services.node_agent.holds import Holds
 from services.node_agent.jobs import Jobs
-from services.node_agent.mounter import How
+from services.node_agent.mounter import How, Source
 from services.node_agent.probe import probe_image
 from services.node_agent.staging import Stager
 from services.node_agent.state import JobFiles
@@ -32,12 +32,12 @@ class GatedMounter:
     entered: threading.Event = field(default_factory=threading.Event)
     failure: Exception | None = None
 
-    def mount(self, image: Path, target: Path) -> None:
+    def mount(self, image: Source, target: Path) -> None:
         self.entered.set()
         assert self.gate.wait(PATIENCE)
         if self.failure is not None:
             raise self.failure
-        (target / "marker").write_text(image.name, encoding="utf-8")
+        (target / "marker").write_text(image.path.name, encoding="utf-8")
         self.mounted.append(target.name)
 
 

@@ -12,7 +12,7 @@ import pytest
 from services.node_agent import callers
 from services.node_agent.callers import Caller, ended, identify, is_running
 from services.node_agent.errors import CallerUnseenError, JobEndedError, JobNotTiedError
-from services.node_agent.jobs import SITE
+from services.node_agent.job import SITE
 from shared.api import MountRequest
 from shared.deadline import Deadline
 from shared.events import JobAllocated, NodeImage

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from services.node_agent.local_api import LocalApi
+from services.node_agent.preparing import Preparing
+from services.node_agent.programs import Programs
 from shared.api import AgentStatus, MountRequest
 from shared.http.connections import Connections
 from tests.support.conditions import eventually
@@ -25,7 +27,15 @@ async def serving(node: Node, path: Path, connections: Connections) -> AsyncIter
             node="n1", system="local", bus_connected=False, mounter="unpack", mounts=(), jobs={}
         )
 
-    api = LocalApi(path, node.jobs, status, connections)
+    api = LocalApi(
+        path,
+        connections,
+        jobs=node.jobs,
+        preparing=Preparing(node.jobs),
+        programs=Programs(node.holds),
+        cache=None,
+        status=status,
+    )
     await api.start()
     try:
         yield path

@@ -14,7 +14,8 @@ from services.node_agent.errors import (
     JobEndedError,
     TooManyJobsError,
 )
-from services.node_agent.jobs import MAX_IMAGES_PER_JOB, MAX_JOBS_PER_USER, SITE
+from services.node_agent.job import SITE
+from services.node_agent.jobs import MAX_IMAGES_PER_JOB, MAX_JOBS_PER_USER
 from shared.api import MountRequest
 from shared.errors import DeadlineExceededError, InvalidInputError
 from shared.events import JobAllocated, JobReleased, NodeImage

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.node_agent.errors import ImageNotPlacedError
-from services.node_agent.jobs import SITE
+from services.node_agent.job import SITE
 from services.node_agent.readers import User, may_read
 from shared.api import MountRequest
 from shared.deadline import Deadline

@@ -1,4 +1,4 @@
-"""Jobs that the scheduler announces, and the nodes' agents."""
+"""Jobs that the scheduler announces."""
 
 import json
 from typing import Annotated, Literal
@@ -9,20 +9,22 @@ from pydantic import Field
 
 from services.gateway.auth.identity import NotAllowedError, Scope, principal_of
 from services.gateway.cursors import After, Cursors
+from services.gateway.feed import TooManyFollowersError
 from services.gateway.job_views import JobFilter, JobViews
-from services.gateway.jobs import Jobs
+from services.gateway.job_watch import JobWatch
+from services.gateway.jobs import Jobs, JobStillEndingError
 from services.gateway.pulls import Pulls
-from services.gateway.views import node_view
-from shared.api import API, JobPage, JobRequest, JobView, NodesView
+from shared.api import API, JobPage, JobRequest, JobView
 from shared.catalog.records import JobRecord
 from shared.catalog.totals import Place
+from shared.deadline import Deadline
 from shared.errors import ConflictError, NotFoundError, UnknownSystemError
 from shared.events import Uid
+from shared.hostlist import HostlistError
 from shared.http.answers import answer, read_body, read_query
 from shared.http.operation import operation
 from shared.models import JobId, Strict, SystemName
 
-NODES = "nodes"
 JOBS = "jobs"
 
 
@@ -44,26 +46,34 @@ class JobPath(Strict):
 
 
 class JobQuery(Strict):
-    """GET /jobs/{job_id}. `limit` and `after` are for `nodes=all`."""
+    """GET /jobs/{job_id}. `limit` and `after` are for `nodes=all`.
+
+    With `wait`, the answer comes when all nodes have answered, when the job has ended, or after so
+    many seconds; sooner where the gateway's time limit for requests would be over: then ask again.
+    """
 
     nodes: Literal["some", "all"] = "some"
     limit: Annotated[int, Field(ge=1, le=1000)] = 1000
     after: After = None
-
-
-class NodesQuery(Strict):
-    """GET /nodes."""
-
-    system: SystemName | None = None
-    after: After = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = 1000
+    wait: Annotated[float, Field(ge=0, le=300)] = 0
 
 
 class JobHandlers:
     """What the scheduler says and asks, and users see of it."""
 
-    def __init__(self, jobs: Jobs, views: JobViews, pulls: Pulls, cursors: Cursors) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        views: JobViews,
+        watch: JobWatch,
+        pulls: Pulls,
+        cursors: Cursors,
+        *,
+        longest_wait: float,
+    ) -> None:
         self._jobs = jobs
+        self._watch = watch
+        self._longest_wait = longest_wait
         self._views = views
         self._pulls = pulls
         self._cursors = cursors
@@ -74,7 +84,6 @@ class JobHandlers:
             web.post(f"{API}/jobs", self.announce_job),
             web.get(f"{API}/jobs/{{job_id}}", self.get_job),
             web.delete(f"{API}/jobs/{{job_id}}", self.release_job),
-            web.get(f"{API}/nodes", self.list_nodes),
         ]
 
     @operation(
@@ -100,12 +109,16 @@ class JobHandlers:
     @operation(
         body=JobRequest,
         gives={202: JobView},
-        problems=(NotFoundError, ConflictError),
+        problems=(NotFoundError, ConflictError, JobStillEndingError, HostlistError),
         needs="admin",
         headers={"Location": "where the job can be followed"},
     )
     async def announce_job(self, request: web.Request) -> web.Response:
-        """Announce a job: its nodes mount its images. Announcing it again changes nothing."""
+        """Announce a job: its nodes mount its images. Announcing it again changes nothing.
+
+        Without nodes, the job reserves its images: they stay until it is announced with nodes, is
+        released, or was not mentioned for long. A repeated reservation begins its time anew.
+        """
         principal_of(request).require(Scope.ADMIN)
         wanted = await read_body(request, JobRequest)
         job = await self._jobs.announce(wanted, principal_of(request))
@@ -116,13 +129,18 @@ class JobHandlers:
         path=JobPath,
         query=JobQuery,
         gives={200: JobView},
-        problems=(NotFoundError,),
+        problems=(NotFoundError, TooManyFollowersError),
         needs="identity",
     )
     async def get_job(self, request: web.Request) -> web.Response:
         """One job, and those of its nodes that are not as they should be, or all."""
         query = read_query(request, JobQuery)
-        job = await self._views.get(request.match_info["job_id"], principal_of(request))
+        job_id, principal = request.match_info["job_id"], principal_of(request)
+        job = await self._views.get(job_id, principal)
+        if query.wait:
+            wait = min(query.wait, self._longest_wait)
+            await self._watch.answered(job_id, Deadline.after(wait))
+            job = await self._views.get(job_id, principal)
         if query.nodes == "some":
             return answer(await self._views.show(job))
         return answer(await self._all_nodes(job, query))
@@ -133,17 +151,6 @@ class JobHandlers:
         principal_of(request).require(Scope.ADMIN)
         job = await self._jobs.release(request.match_info["job_id"])
         return answer(await self._views.show(job), 202)
-
-    @operation(query=NodesQuery, gives={200: NodesView}, problems=(UnknownSystemError,))
-    async def list_nodes(self, request: web.Request) -> web.Response:
-        """The nodes' agents, as they last described themselves."""
-        query = read_query(request, NodesQuery)
-        systems = self._pulls.systems(query.system)
-        after = None if query.after is None else self._cursors.open(NODES, query.after)
-        records = await self._jobs.nodes(systems, after, query.limit + 1)
-        page = records[: query.limit]
-        more = self._cursors.seal(NODES, page[-1].key) if len(records) > query.limit else None
-        return answer(NodesView(items=tuple(map(node_view, page)), next=more))
 
     async def _all_nodes(self, job: JobRecord, query: JobQuery) -> JobView:
         # Of this very announcement: ids of jobs are used again.
