@@ -1,8 +1,8 @@
 """`python -m bench.gateway`: a gateway with a full catalog, beside a bare aiohttp handler.
 
 Each is one process on this machine, and so is the load. Rounds alternate, so that whatever else
-the machine does befalls both. The bare handler returns the bytes that the gateway returns, and
-does nothing else.
+the machine does befalls both. The bare handler is asked the same, returns the bytes that the
+gateway returns, and does nothing else.
 """
 
 import argparse
@@ -20,18 +20,25 @@ from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 from urllib.error import URLError
 from urllib.parse import quote
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from pydantic import BaseModel
 
 from bench.convert.processes import anonymous_memory, usage_of
 from bench.gateway.fill import SYSTEM, fill, reference
+from bench.gateway.load import Asked
+from services.gateway.auth.compose import site_secret
+from services.gateway.auth.identity import Scope
+from services.gateway.auth.tokens import Claims, Tokens
+from shared.config import load_settings
 
 START_SECONDS: Final = 120
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 SETTLE_SECONDS: Final = 13
 LOOKED_UP: Final = 1000
 """Different images; more than any cache of the machine's, less than the catalog has."""
+TOKEN_SECONDS: Final = 3600
+TOKEN_UID: Final = 4242
 OTHERS: Final = (
     ("list, first page of 100", f"/api/v1/images?system={SYSTEM}"),
     ("list, page of 1000", f"/api/v1/images?system={SYSTEM}&limit=1000"),
@@ -46,6 +53,13 @@ class Loaded(BaseModel):
     rate: float
     p50: float
     p99: float
+
+
+class Case(NamedTuple):
+    """A kind of lookup."""
+
+    name: str
+    asked: Asked
 
 
 class Server(NamedTuple):
@@ -75,42 +89,86 @@ def _compare(arguments: argparse.Namespace, work: Path, stack: ExitStack) -> Non
     _say(f"filling: {arguments.images} images, {arguments.usage} records of usage")
     asyncio.run(fill(url, arguments.images, arguments.usage))
     gateway, bare = _free_port(), _free_port()
-    process = stack.enter_context(_serving(["gateway", str(_settings(work, url, gateway))]))
+    settings = _settings(work, url, gateway)
+    process = stack.enter_context(_serving(["gateway", str(settings)]))
     began = time.monotonic()
     _wait(f"http://127.0.0.1:{gateway}/readyz")
     _say(f"the gateway is ready after {time.monotonic() - began:.1f} s")
     _say(f"memory at the start: {_memory(process)}")
-    step = max(1, arguments.images // LOOKED_UP)
-    paths = [
-        f"/api/v1/images/{SYSTEM}/docker/{quote(reference(number), safe='')}"
-        for number in range(0, arguments.images, step)
-    ]
-    with urlopen(f"http://127.0.0.1:{gateway}{paths[0]}") as answer:
-        body = answer.read()
-    (work / "body").write_bytes(body)
-    (work / "paths").write_text("\n".join(paths))
-    plain = stack.enter_context(_serving(["bare", str(bare), str(work / "body")]))
-    _wait(f"http://127.0.0.1:{bare}/")
-    _lookups(arguments, work, Server(gateway, process.pid), Server(bare, plain.pid), len(body))
+    numbers = range(0, arguments.images, max(1, arguments.images // LOOKED_UP))
+    cases = _cases([quote(reference(number), safe="") for number in numbers], settings)
+    _settle(arguments, work, gateway, cases)
+    for case in cases:
+        body = _answer(gateway, case.asked)
+        (work / "body").write_bytes(body)
+        with _serving(["bare", str(bare), str(work / "body")]) as plain:
+            _wait(f"http://127.0.0.1:{bare}/")
+            _say(f"{case.name} ({len(body)} bytes)")
+            asked = _written(work, case.asked)
+            _lookups(arguments, asked, Server(gateway, process.pid), Server(bare, plain.pid))
     _say(f"memory after lookups: {_memory(process)}")
     for name, path in OTHERS:
-        (work / "path").write_text(path)
-        seen = _load(gateway, 1, arguments.seconds, work / "path")
+        seen = _load(gateway, 1, arguments.seconds, _written(work, Asked(paths=[path])))
         _say(f"{name}: p50 {seen.p50 * 1e3:.1f} ms, p99 {seen.p99 * 1e3:.1f} ms, one at a time")
     _say(f"memory at the end: {_memory(process)}")
     _say(f"event loop: {_lag(gateway)}")
 
 
-def _lookups(
-    arguments: argparse.Namespace, work: Path, gateway: Server, bare: Server, size: int
-) -> None:
-    # Once an hour, each image that is used has this written down, some seconds later.
-    _load(gateway.port, arguments.connections, 1.0, work / "paths")
+def _cases(references: list[str], settings: Path) -> list[Case]:
+    """Who asks how. A tag that nothing has makes the gateway look at the request in full."""
+    ours = [f"/api/v1/images/{SYSTEM}/docker/{each}" for each in references]
+    wire = [f"/api/lookup/{SYSTEM}/docker/{each}/" for each in references]
+    token = {"Authorization": f"Bearer {_token(settings)}"}
+    other = {"If-None-Match": '"nothing"'}
+    return [
+        Case("v1, the public", Asked(paths=ours)),
+        Case("Shifter's wire, the public", Asked(paths=wire)),
+        Case("v1, a user's token", Asked(paths=ours, headers=token)),
+        Case("v1, the public, as if it was not asked before", Asked(paths=ours, headers=other)),
+    ]
+
+
+def _token(settings: Path) -> str:
+    """Of a user who may read and no more."""
+    now = time.time()
+    name, scopes = str(TOKEN_UID), frozenset({Scope.READ})
+    claims = Claims(
+        id="bench",
+        name=name,
+        scopes=scopes,
+        issued=now,
+        expires=now + TOKEN_SECONDS,
+        uid=TOKEN_UID,
+    )
+    return Tokens(site_secret(load_settings(settings))).sign(claims)
+
+
+def _answer(port: int, asked: Asked) -> bytes:
+    url = f"http://127.0.0.1:{port}{asked.paths[0]}"
+    with urlopen(Request(url, headers=asked.headers)) as answer:
+        body: bytes = answer.read()
+    return body
+
+
+def _written(work: Path, asked: Asked) -> Path:
+    path = work / "asked.json"
+    path.write_text(asked.model_dump_json())
+    return path
+
+
+def _settle(arguments: argparse.Namespace, work: Path, gateway: int, cases: list[Case]) -> None:
+    """Once an hour, each image that is used has this written down, some seconds later."""
+    for case in cases:
+        _load(gateway, arguments.connections, 1.0, _written(work, case.asked))
     time.sleep(arguments.settle)
-    _load(gateway.port, arguments.connections, 1.0, work / "paths")
+
+
+def _lookups(arguments: argparse.Namespace, asked: Path, gateway: Server, bare: Server) -> None:
+    for server in (bare, gateway):
+        _load(server.port, arguments.connections, 1.0, asked)
     rounds = [
         tuple(
-            _measured(server, arguments.connections, arguments.seconds, work / "paths")
+            _measured(server, arguments.connections, arguments.seconds, asked)
             for server in (bare, gateway)
         )
         for _ in range(arguments.rounds)
@@ -124,24 +182,24 @@ def _lookups(
     rates = [seen.rate / least.rate for (least, _), (seen, _) in rounds]
     cpus = [least / spent for (_, least), (_, spent) in rounds]
     _say(
-        f"lookup of a READY image ({size} bytes): {median(rates):.0%} of the bare handler's rate "
+        f"    that is {median(rates):.0%} of the bare handler's rate "
         f"({min(rates):.0%} to {max(rates):.0%} in {len(rates)} rounds); "
         f"{median(cpus):.0%} if only CPU time counts"
     )
 
 
 def _measured(
-    server: Server, connections: int, seconds: float, paths: Path
+    server: Server, connections: int, seconds: float, asked: Path
 ) -> tuple[Loaded, float]:
     """What the load saw, and the server's CPU seconds for each request."""
     before = usage_of([server.pid]).cpu
-    seen = _load(server.port, connections, seconds, paths)
+    seen = _load(server.port, connections, seconds, asked)
     return seen, (usage_of([server.pid]).cpu - before) / seen.requests
 
 
-def _load(port: int, connections: int, seconds: float, paths: Path) -> Loaded:
+def _load(port: int, connections: int, seconds: float, asked: Path) -> Loaded:
     command = [sys.executable, "-m", "bench.gateway.load"]
-    arguments = [str(port), str(connections), str(seconds), str(paths)]
+    arguments = [str(port), str(connections), str(seconds), str(asked)]
     done = subprocess.run([*command, *arguments], cwd=CHECKOUT, check=True, stdout=subprocess.PIPE)
     return Loaded.model_validate_json(done.stdout)
 

@@ -1,7 +1,8 @@
-"""`python -m bench.gateway.load PORT CONNECTIONS SECONDS PATHS`: asks, and prints what it saw.
+"""`python -m bench.gateway.load PORT CONNECTIONS SECONDS ASKED`: asks, and prints what it saw.
 
 A process of its own, as thin as can be: with connections that stay open, each asking again as soon
-as it is answered. PATHS is a file with a path in each line; connections go through them in turn.
+as it is answered. ASKED is a file with the paths, through which connections go in turn, and with
+the headers of each request.
 """
 
 import asyncio
@@ -12,8 +13,17 @@ from itertools import cycle
 from pathlib import Path
 from typing import Final
 
+from pydantic import BaseModel
+
 _END: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length:"
+
+
+class Asked(BaseModel):
+    """What is asked."""
+
+    paths: list[str]
+    headers: dict[str, str] = {}
 
 
 class Client(asyncio.Protocol):
@@ -72,11 +82,11 @@ class Client(asyncio.Protocol):
         self._transport.close()
 
 
-async def load(port: int, connections: int, seconds: float, paths: list[str]) -> list[float]:
+async def load(port: int, connections: int, seconds: float, asked: Asked) -> list[float]:
     """How long each answer took."""
-    requests = cycle(
-        [f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode() for path in paths]
-    )
+    headers = {"Host": f"127.0.0.1:{port}", **asked.headers}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    requests = cycle([f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode() for path in asked.paths])
     loop = asyncio.get_running_loop()
     taken: list[float] = []
     until = time.perf_counter() + seconds
@@ -90,9 +100,9 @@ async def load(port: int, connections: int, seconds: float, paths: list[str]) ->
 
 def main() -> None:
     port, connections, seconds, file = sys.argv[1:]
-    paths = Path(file).read_text(encoding="utf-8").split()
+    asked = Asked.model_validate_json(Path(file).read_bytes())
     began = time.perf_counter()
-    taken = sorted(asyncio.run(load(int(port), int(connections), float(seconds), paths)))
+    taken = sorted(asyncio.run(load(int(port), int(connections), float(seconds), asked)))
     spent = time.perf_counter() - began
     print(
         json.dumps(

@@ -24,6 +24,7 @@ from services.gateway.limits import Limits, counted_as
 from services.gateway.measuring import kind_of
 from services.gateway.metrics import NOT_LET_IN, REQUESTS, STREAMS
 from services.gateway.shifter.answers import as_the_wire_tells
+from shared.errors import DrayError
 from shared.http.answers import is_redirect, is_stream, problem_of
 from shared.http.connections import Connections
 from shared.http.guard import Guard
@@ -92,6 +93,22 @@ class Front:
             response.headers[HEADER] = request_id
         return response
 
+    def let_in_at_once(self, request: web.Request) -> Principal | None:
+        """Who sends this request to the API, if that and all else is plain; it is counted then.
+
+        None: the middleware asks once more, and says what is wrong if something is.
+        """
+        try:
+            self._guard.check(request)
+            principal = self._who.at_hand(request)
+            if principal is None:
+                return None
+            self._let_into_api(request, principal)
+        except DrayError:
+            return None
+        self._connections.arrived(request.transport)
+        return principal
+
     async def _stream(
         self, request: web.Request, handler: Handler, request_id: str
     ) -> web.StreamResponse:
@@ -121,6 +138,9 @@ class Front:
         # As the router reads a path, which has it at hand: there %2F is no slash.
         if not request.rel_url.path_safe.startswith(API_PATHS):
             return None
+        return self._let_into_api(request, principal)
+
+    def _let_into_api(self, request: web.Request, principal: Principal) -> str | None:
         principal.require(Scope.READ)
         if principal.admin:
             return None

@@ -18,13 +18,18 @@ _ID: Final = web.RequestKey("request_id", str)
 
 def identify(request: web.Request) -> str:
     """The request's id, from now on in each log line of its task."""
-    given = request.headers.get(HEADER)
-    sane = given is not None and _SANE.fullmatch(given)
-    request_id = given if given is not None and sane else f"{_PROCESS}{next(_NUMBERS):012x}"
-    request[_ID] = request_id
+    request_id = request[_ID] = id_of(request)
     # Never unbound: each request of a connection is a task with a context of its own.
     structlog.contextvars.bind_contextvars(request=request_id)
     return request_id
+
+
+def id_of(request: web.Request) -> str:
+    """Its id alone, for what writes no log; asked once, since it may be a new one each time."""
+    given = request.headers.get(HEADER)
+    if given is not None and _SANE.fullmatch(given):
+        return given
+    return f"{_PROCESS}{next(_NUMBERS):012x}"
 
 
 def request_id_headers(request: web.Request) -> dict[str, str]:

@@ -23,6 +23,10 @@ KEEP_ALIVE_SECONDS: Final = 75.0
 """Longer than usual proxies keep an idle connection, so that none sends into a closing one."""
 
 
+AtOnce = Callable[[web.Request], web.StreamResponse | None]
+"""Neither waits nor raises."""
+
+
 @dataclass(frozen=True, slots=True)
 class LocalListen:
     """A UNIX socket to listen on as well. One that is only the usual place may be done without."""
@@ -42,8 +46,10 @@ class HttpServer:
         *,
         local: LocalListen | None = None,
         connections: Connections | None = None,
+        at_once: AtOnce | None = None,
         max_header: int = USUAL_HEADER,
     ) -> None:
+        """`at_once` answers what it can before the application is asked; None: that has to."""
         host, _, port = listen.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
         self.app = app
@@ -57,12 +63,15 @@ class HttpServer:
         )
         self._local = local
         self._connections = connections
+        self._at_once = at_once
         self._servers: list[asyncio.Server] = []
         self._socket: LocalSocket | None = None
         self.address = listen
 
     async def start(self) -> None:
         await self._runner.setup()
+        if self._at_once is not None:
+            self._answer_first(self._at_once)
         try:
             await self._start_local()
             await self._start_network()
@@ -84,6 +93,18 @@ class HttpServer:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def _answer_first(self, at_once: AtOnce) -> None:
+        server = self._runner.server
+        assert server is not None
+        application = server.request_handler
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            assert isinstance(request, web.Request)
+            known = at_once(request)
+            return await application(request) if known is None else known
+
+        server.request_handler = answer
 
     async def _start_local(self) -> None:
         if self._local is None:

@@ -37,14 +37,19 @@ class Authenticator:
         self._tokens = tokens
 
     def at_hand(self, request: web.Request) -> Principal | None:
-        """Nobody, to whom a network's request without a credential belongs; None: `principal` asks.
-
-        Most requests are of this kind, and nothing has to be waited for.
-        """
+        """Whoever is known without waiting, as for most requests; None: `principal` asks."""
         headers = request.headers
-        if hdrs.AUTHORIZATION in headers or SHIFTER_HEADER in headers:
+        if hdrs.AUTHORIZATION in headers:
+            token = _token(headers.getall(hdrs.AUTHORIZATION))
+            if token is None:
+                return None
+            return self._authority.bearer_at_hand(self._tokens.read(token))
+        if SHIFTER_HEADER in headers:
             return None
-        return self._authority.public if from_network(request) else None
+        if from_network(request):
+            return self._authority.public
+        peer = peer_of(request)
+        return None if peer is None else self._authority.peer_at_hand(peer.uid, peer.gid)
 
     async def principal(self, request: web.Request) -> Principal:
         if hdrs.AUTHORIZATION in request.headers:
@@ -57,9 +62,9 @@ class Authenticator:
         return self._authority.public
 
     async def _authorized(self, headers: list[str]) -> Principal:
+        if (token := _token(headers)) is not None:
+            return await self._authority.bearer(self._tokens.read(token))
         scheme, _, credential = headers[0].partition(" ")
-        if len(headers) == 1 and scheme.lower() == BEARER:
-            return await self._authority.bearer(self._tokens.read(credential.strip()))
         if len(headers) == 1 and scheme.lower() == MUNGE:
             return await self._by_munge(credential)
         raise UnknownSchemeError(
@@ -71,3 +76,9 @@ class Authenticator:
         found = await self._munge.decode(credential)
         logins = parse_locations(found.payload)
         return await self._authority.user(found.uid, found.gid, "munge", logins)
+
+
+def _token(headers: list[str]) -> str | None:
+    """Of the Authorization headers of one request, if that is what they bring."""
+    scheme, _, credential = headers[0].partition(" ")
+    return credential.strip() if len(headers) == 1 and scheme.lower() == BEARER else None

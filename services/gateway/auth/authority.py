@@ -40,6 +40,13 @@ class Authority:
         user = await self._users.find(uid, gid)
         return Principal(user.name, self._scopes(user), via, uid, user.gids, logins)
 
+    def peer_at_hand(self, uid: int, gid: int) -> Principal | None:
+        """A user by the kernel's word, if this machine need not be asked who that is."""
+        user = self._users.at_hand(uid, gid)
+        if user is None:
+            return None
+        return Principal(user.name, self._scopes(user), "socket", uid, user.gids)
+
     async def ordinary(self, uid: int) -> Principal:
         """A user as any other, whatever they may do as an operator: so their jobs run."""
         user = await self._users.find(uid, None)
@@ -47,21 +54,33 @@ class Authority:
 
     async def bearer(self, claims: Claims) -> Principal:
         """No more than the token says, and no more than its user may still do."""
-        scopes = including(claims.scopes)
         if claims.uid is None:
-            return Principal(claims.name, scopes, "token", until=claims.expires)
-        user = await self._users.find(claims.uid, None)
+            return _service(claims)
+        return self._bearer(claims, await self._users.find(claims.uid, None))
+
+    def bearer_at_hand(self, claims: Claims) -> Principal | None:
+        """The same, if this machine need not be asked who that is."""
+        if claims.uid is None:
+            return _service(claims)
+        user = self._users.at_hand(claims.uid, None)
+        return None if user is None else self._bearer(claims, user)
+
+    def _bearer(self, claims: Claims, user: User) -> Principal:
         if user.known and claims.name not in {user.name, str(claims.uid)}:
             raise TokenInvalidError(
                 f"the token is {claims.name}'s, whose user id is another's by now: make a new one "
                 "with `dray token`"
             )
-        allowed = scopes & self._scopes(user)
-        return Principal(user.name, allowed, "token", claims.uid, user.gids, until=claims.expires)
+        allowed = including(claims.scopes) & self._scopes(user)
+        return Principal(user.name, allowed, "token", user.uid, user.gids, until=claims.expires)
 
     def _scopes(self, user: User) -> frozenset[Scope]:
         named = user.known and user.name in self._admin_names
         return _ALL if named or user.uid in self._admin_uids else _PULL
+
+
+def _service(claims: Claims) -> Principal:
+    return Principal(claims.name, including(claims.scopes), "token", until=claims.expires)
 
 
 def including(scopes: Iterable[Scope]) -> frozenset[Scope]:

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Final
 
 from pydantic import Field, ValidationError
@@ -24,6 +25,7 @@ MAX_TOKEN: Final = 2048
 CLOCK_SKEW: Final = 60.0
 """The clocks of two gateways may differ by so much."""
 _PREFIX: Final = "dray1"
+_REMEMBERED: Final = 1024
 
 
 class TokenInvalidError(NotAuthenticatedError):
@@ -56,12 +58,22 @@ class Tokens:
         self._signing = secret.derive(PURPOSE)
         self._keys = secret.derive_all(PURPOSE)
         self._clock = clock
+        # A signature does not change: whoever comes with the same token again is not computed anew.
+        self._signed_claims = lru_cache(_REMEMBERED)(self._checked)
 
     def sign(self, claims: Claims) -> str:
         body = f"{_PREFIX}.{_encoded(claims.model_dump_json(exclude_none=True).encode())}"
         return f"{body}.{_signature(self._signing, body)}"
 
     def read(self, token: str) -> Claims:
+        claims = self._signed_claims(token)
+        now = self._clock()
+        if now > claims.expires or now < claims.issued - CLOCK_SKEW:
+            raise TokenExpiredError("the token has expired: make a new one with `dray token`")
+        return claims
+
+    def _checked(self, token: str) -> Claims:
+        """What it says, whether it still holds or not; one that is not ours raises."""
         body, _, signature = token.rpartition(".")
         prefix, _, content = body.partition(".")
         well_formed = len(token) <= MAX_TOKEN and token.isascii() and prefix == _PREFIX
@@ -70,11 +82,7 @@ class Tokens:
                 "this is no token of this site: make a new one with `dray token`; several "
                 "gateways must share one gateway.secret_file"
             )
-        claims = _claims(content)
-        now = self._clock()
-        if now > claims.expires or now < claims.issued - CLOCK_SKEW:
-            raise TokenExpiredError("the token has expired: make a new one with `dray token`")
-        return claims
+        return _claims(content)
 
     def _signed(self, body: str, signature: str) -> bool:
         # Compared as text: two texts may stand for the same bytes, and only one of them is ours.

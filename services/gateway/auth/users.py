@@ -51,7 +51,12 @@ class Users:
         user = self._fresh(uid)
         if user is None:
             user = await asyncio.shield(self._asking.get(uid) or self._ask(uid))
-        return user if gid is None else replace(user, gids=user.gids | {gid})
+        return _with(user, gid)
+
+    def at_hand(self, uid: int, gid: int | None) -> User | None:
+        """The same, as far as it is in memory."""
+        user = self._fresh(uid)
+        return None if user is None else _with(user, gid)
 
     def close(self) -> None:
         self._workers.close()
@@ -80,6 +85,12 @@ class Users:
         self._kept.move_to_end(user.uid)
         if len(self._kept) > MOST:
             self._kept.popitem(last=False)
+
+
+def _with(user: User, gid: int | None) -> User:
+    if gid is None or gid in user.gids:
+        return user
+    return replace(user, gids=user.gids | {gid})
 
 
 def from_nss(uid: int) -> User:

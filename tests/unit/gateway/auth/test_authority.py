@@ -131,3 +131,16 @@ async def test_a_token_does_not_pass_on_to_whom_its_user_id_is_given() -> None:
     assert (await bearer(away, token)).uid == 1000
     nameless = issued(await user(away, 1000))
     assert (await bearer(authority(), nameless)).name == "alice"
+
+
+async def test_who_is_in_memory_is_known_at_once_and_is_the_same() -> None:
+    """Somebody whom the machine must be asked about is nobody until then, and no service."""
+    site = authority("slurm")
+    token = issued(await user(authority(), 1000), "pull")
+    assert site.bearer_at_hand(TOKENS.read(token)) is None
+    assert site.peer_at_hand(1000, 50) is None
+    by_token, by_socket = await bearer(site, token), await site.user(1000, 50, "socket", {})
+    assert site.bearer_at_hand(TOKENS.read(token)) == by_token
+    assert site.peer_at_hand(1000, 50) == by_socket
+    account = issued(await user(site, 1001), "read", service="grafana")
+    assert site.bearer_at_hand(TOKENS.read(account)) == await bearer(site, account)

@@ -119,3 +119,16 @@ def test_it_lives_from_when_it_was_made_until_it_expires() -> None:
             tokens(at=at).read(token)
         assert isinstance(caught.value, NotAuthenticatedError)
         assert "dray token" in caught.value.message
+
+
+def test_one_that_was_read_before_expires_as_well() -> None:
+    """Its signature is checked once, and its time each time."""
+    clock = [NOW]
+    reader = Tokens(SiteSecret((KEY,)), clock=lambda: clock[0])
+    token = reader.sign(SAMPLE)
+    assert reader.read(token) == reader.read(token) == SAMPLE
+    clock[0] = NOW + 61
+    with pytest.raises(TokenExpiredError):
+        reader.read(token)
+    with pytest.raises(TokenInvalidError):
+        reader.read(f"{token}x")
