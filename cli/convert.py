@@ -23,13 +23,14 @@ from cli import show
 from cli.convert_progress import Meter, Watching
 from cli.errors import EXIT_INTERRUPTED, CliError, UsageError
 from cli.http import Json
-from services.converter.conversion import Conversion, ImageOrder, named
+from services.converter.conversion import Conversion, ImageOrder, Watcher, named
 from services.converter.layers import LayerPacker
 from services.converter.packers.packers import Packers
 from services.converter.packing.limits import Limits
 from services.converter.registries import Registries
 from services.converter.registry.platforms import Platform, parse_platform
 from services.converter.registry.transport import open_session
+from services.converter.sources.interface import SourceImage
 from services.converter.sources.open import opened
 from services.converter.sources.origin import parse_origin
 from shared.config import Settings
@@ -83,20 +84,35 @@ def convert(wish: Wish, settings: Settings, *, json: bool, quiet: bool) -> int:
     configure_logging(LogSettings(format="console", level="error"))
     _check_out(wish.out)
     began = time.monotonic()
+    notes = _Notes()
     meter = Meter(drawn=sys.stderr.isatty() and not (json or quiet))
     try:
-        made = asyncio.run(_until_stopped(_Run(wish, settings, meter)))
+        made = asyncio.run(_until_stopped(_Run(wish, settings, meter, notes)))
     except KeyboardInterrupt:  # before there was anything to stop
         made = signal.SIGINT
     if isinstance(made, signal.Signals):
         print("dray: interrupted; layers that were finished stay in the cache", file=sys.stderr)
         return _EXIT_CODES[made]
     seconds = time.monotonic() - began
+    for note in () if quiet else notes.notes:
+        print(f"dray: {show.plain(note)}", file=sys.stderr)
     if json:
         show.document(_document(wish, made, meter, seconds))
     elif not quiet:
         print(_summary(wish, made, meter, seconds))
     return 0
+
+
+class _Notes:
+    """An examiner that lets every image in, and keeps what its source says of it."""
+
+    notes: tuple[str, ...] = ()
+
+    def admit(self, image: SourceImage) -> None:
+        self.notes = image.notes
+
+    async def examine(self, image: SourceImage, watcher: Watcher, deadline: Deadline) -> None:
+        pass
 
 
 async def _until_stopped(run: "_Run") -> Recipe | signal.Signals:
@@ -129,6 +145,7 @@ class _Run:
     wish: Wish
     settings: Settings
     meter: Meter
+    notes: "_Notes"
 
     async def make(self) -> Recipe:
         deadline = Deadline.after(self.settings.converter.pull_timeout)
@@ -166,6 +183,7 @@ class _Run:
                     platform=platform,
                     options=self.wish.options,
                     max_dead_share=_MAX_DEAD_SHARE if share is None else share,
+                    examiner=self.notes,
                 )
 
     async def _write(

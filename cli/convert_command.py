@@ -48,7 +48,8 @@ def convert(
         typer.Argument(
             metavar="IMAGE",
             help="An image as for `dray pull`, or a file: ./image.tar, ./layout, "
-            "docker-archive:PATH[:NAME], oci-archive:PATH[:NAME], oci:DIR[:NAME].",
+            "docker-archive:PATH[:NAME], oci-archive:PATH[:NAME], oci:DIR[:NAME], tar:PATH, "
+            "dir:PATH, squashfs:PATH.",
             show_default=False,
         ),
     ],

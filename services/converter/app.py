@@ -1,11 +1,13 @@
 """Wires the converter: bus, registries, pack store, and the processes that pack."""
 
 import asyncio
+from typing import Final
 
 from aiohttp import ClientSession
 
 from services.converter.conversion import Conversion
 from services.converter.housekeeping import Housekeeping
+from services.converter.imports import Imports
 from services.converter.layers import LayerPacker
 from services.converter.logins import Logins
 from services.converter.origins import Origins
@@ -15,6 +17,7 @@ from services.converter.pulls import Pulls
 from services.converter.registries import Registries
 from services.converter.registry.transport import open_session
 from services.converter.tickets import TicketOffice
+from services.converter.user_files.as_user import Users
 from shared.bus.handling import Handlers
 from shared.bus.interface import Bus
 from shared.bus.topology import CONVERTER_CHECKS, CONVERTER_PULLS
@@ -23,6 +26,9 @@ from shared.deadline import Deadline
 from shared.events import LoginRequested, PullRequested, RefreshRequested
 from shared.store.store import PackStore
 from shared.worker import Worker
+
+SCRATCH: Final = "scratch"
+"""In the store, which nobody else may look into: archives that had to be expanded."""
 
 
 def build(settings: Settings, bus: Bus, *, serve_health: bool = True) -> "Converter":
@@ -48,17 +54,26 @@ class Converter(Worker):
         own = self._settings.converter
         await asyncio.to_thread(self._store.keep_to_itself)
         await asyncio.to_thread(self._store.remove_stale)
+        limits = Limits(max_bytes=own.max_layer_bytes)
         packer = LayerPacker(
             store=self._store,
             packers=self._packers,
-            limits=Limits(max_bytes=own.max_layer_bytes),
+            limits=limits,
             origins=Origins(self._store),
         )
         self._http = open_session()
         registries = Registries(self._http, self._settings.registries)
         conversion = Conversion(self._store, packer, own.parallel_layers)
         tickets = TicketOffice(self._settings)
-        pulls = Pulls(self._settings, self._bus, registries, conversion, tickets)
+        imports = Imports(
+            Users(own.import_dirs, own.import_min_uid),
+            registries,
+            self._store.root / SCRATCH,
+            limits,
+        )
+        pulls = Pulls(
+            self._settings, self._bus, registries, conversion, tickets=tickets, imports=imports
+        )
         logins = Logins(self._bus, registries, tickets, self._settings.bus.publish_timeout)
         await self.consume(CONVERTER_PULLS, {PullRequested: pulls.on_requested}, own.slots)
         checks: Handlers = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from services.converter.layers import LayerOrder, LayerPacker
+from services.converter.layers import LayerOrder, LayerPacker, PackedLayer
 from services.converter.registry.platforms import Platform
 from services.converter.sources.interface import Source, SourceImage, SourceLayer
 from shared.deadline import Deadline
@@ -74,17 +74,20 @@ class Conversion:
     async def recipe(self, order: ImageOrder, watcher: Watcher, deadline: Deadline) -> Recipe:
         """Blocks no loop, leaves no thread behind; of several errors raises all as a group."""
         image = await order.source.resolve(order.platform, deadline)
+        for note in image.notes:
+            log.info("left_out", image=image.called, note=note)
         examiner = order.examiner
         if examiner is not None:
             examiner.admit(image)
         repairs = 0
         while True:
-            keys = await self._packed(image, order.options, watcher, deadline)
+            packed = await self._packed(image, order.options, watcher, deadline)
+            keys = [layer.key for layer in packed]
             if examiner is not None and not repairs:
                 await examiner.examine(image, watcher, deadline)
             watcher.enter(State.CONVERSION)
             try:
-                return await self._planned(keys, image, order, deadline)
+                return await self._planned(packed, image, order, deadline)
             except (PackCorruptError, PackMissingError, FileNotFoundError):
                 repairs += 1
                 if repairs > MAX_REPAIRS or not await self._removed_damaged(keys, deadline):
@@ -92,16 +95,16 @@ class Conversion:
 
     async def _packed(
         self, image: SourceImage, options: PackOptions, watcher: Watcher, deadline: Deadline
-    ) -> list[PackKey]:
+    ) -> list[PackedLayer]:
         """The packs of all layers, lowest first."""
         # A layer may occur twice in an image; it is fetched once. A blob that is said to be two
         # layers is not: one of them is a lie, which would otherwise never be noticed.
-        unique = {layer.diff_id: layer for layer in image.layers}
+        unique = {layer.identity: layer for layer in image.layers}
         parts = {layer.name: Part(total=layer.size) for layer in unique.values()}
         watcher.expect(parts)
         slots = asyncio.Semaphore(self._parallel_layers)
 
-        async def one(layer: SourceLayer) -> PackKey:
+        async def one(layer: SourceLayer) -> PackedLayer:
             async with slots:
                 return await self._packer.pack(
                     LayerOrder(layer, options, parts[layer.name], deadline)
@@ -110,10 +113,10 @@ class Conversion:
         # A large layer that came last would be packed alone, by one thread's pace.
         largest_first = sorted(unique.values(), key=lambda layer: layer.size, reverse=True)
         async with asyncio.TaskGroup() as group:
-            tasks = {layer.diff_id: group.create_task(one(layer)) for layer in largest_first}
+            tasks = {layer.identity: group.create_task(one(layer)) for layer in largest_first}
         reused = sum(part.cached for part in parts.values())
         log.info("layers_packed", layers=len(parts), reused=reused)
-        return [tasks[layer.diff_id].result() for layer in image.layers]
+        return [tasks[layer.identity].result() for layer in image.layers]
 
     async def _removed_damaged(self, keys: list[PackKey], deadline: Deadline) -> bool:
         """Whether packs were missing or damaged; now they can be made again."""
@@ -122,30 +125,34 @@ class Conversion:
         return await in_thread(look, cancelled, deadline, "looking for damaged packs") > 0
 
     async def _planned(
-        self, keys: list[PackKey], image: SourceImage, order: ImageOrder, deadline: Deadline
+        self, packed: list[PackedLayer], image: SourceImage, order: ImageOrder, deadline: Deadline
     ) -> Recipe:
         cancelled = threading.Event()
-        plan = partial(_plan, self._store, keys, image, order, cancelled)
+        plan = partial(_plan, self._store, packed, image, order, cancelled)
         return await in_thread(plan, cancelled, deadline, "making the image's tables")
 
 
 def _plan(
     store: PackStore,
-    keys: list[PackKey],
+    packed: list[PackedLayer],
     image: SourceImage,
     order: ImageOrder,
     cancelled: threading.Event,
 ) -> Recipe:
-    indexes = read_indexes({key: store.pack_path(key) for key in keys}, cancelled=cancelled)
+    paths = {layer.key: store.pack_path(layer.key) for layer in packed}
+    indexes = read_indexes(paths, cancelled=cancelled, limits=image.limits)
     recipe, tables = plan_image(
-        [(key, indexes[key]) for key in keys],
+        [(layer.key, indexes[layer.key]) for layer in packed],
         options=order.options,
         max_dead_share=order.max_dead_share,
         config=image.config,
-        source=image.digests,
+        source=image.digests.model_copy(
+            update={"layers": tuple(layer.diff_id for layer in packed)}
+        ),
         codec=block_codec(order.options.compression, order.options.level),
         open_pack=store.open_pack,
         cancelled=cancelled,
+        limits=image.limits,
     )
     store.put_tables(tables)
     store.remember(recipe)

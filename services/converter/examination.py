@@ -110,6 +110,7 @@ class Examination:
             "pull": self._event.correlation_id,
             "user": self._event.user,
             "reference": self._event.reference,
+            "file": None if self._event.file is None else self._event.file.path,
             "platform": self._event.platform,
             "private": self._proof.authenticated,
             "reference_digest": image.digests.reference,
@@ -117,7 +118,7 @@ class Examination:
             "config_digest": image.digests.config,
             "layers": [
                 {
-                    "digest": layer.blob or layer.diff_id,
+                    "digest": layer.name,
                     "diff_id": layer.diff_id,
                     "size": layer.size,
                 }

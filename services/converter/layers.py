@@ -4,6 +4,7 @@ The source is read on the event loop; hashing, inflating and compressing happen 
 takes the bytes from a pipe. Whoever leaves here has no process running on behind it.
 """
 
+import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,16 @@ from pathlib import Path
 from services.converter.origins import Origins
 from services.converter.packers.packers import Packers
 from services.converter.packing.limits import Limits
+from services.converter.packing.pack_layer import PackSummary
 from services.converter.packing.stream import LayerDigests
 from services.converter.sources.interface import SourceLayer
 from shared.deadline import Deadline
+from shared.files import move_durably
 from shared.image.packs.pack import pack_key
 from shared.image.recipe import PackKey, PackOptions
+from shared.models import Digest, Sha256
 from shared.progress import Part
+from shared.store.stamps import note_stamp, read_stamp
 from shared.store.store import PackStore
 
 
@@ -31,6 +36,14 @@ class LayerOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedLayer:
+    """A layer that is in the store."""
+
+    key: PackKey
+    diff_id: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class LayerPacker:
     """Makes packs, each once, however many conversions want it at the same time."""
 
@@ -40,8 +53,15 @@ class LayerPacker:
     origins: Origins | None = None
     """Of a store that users share; None: all that is in it is one user's own."""
 
-    async def pack(self, order: LayerOrder) -> PackKey:
-        key = pack_key(order.layer.diff_id, order.options)
+    async def pack(self, order: LayerOrder) -> PackedLayer:
+        layer = order.layer
+        if layer.stamp is not None:
+            return await self._stamped(order, layer.stamp)
+        assert layer.diff_id is not None
+        return PackedLayer(await self._promised(order, layer.diff_id), layer.diff_id)
+
+    async def _promised(self, order: LayerOrder, diff_id: Digest) -> PackKey:
+        key = pack_key(diff_id, order.options, literal=order.layer.literal)
         async with self.store.building(key, order.deadline) as path:
             if path is not None:
                 await self._stream(order, path)
@@ -54,19 +74,38 @@ class LayerPacker:
                 await self._stream(order, scratch)
             await self._proved(key, order.layer)
             return key
-        order.part.cached = True
-        order.part.done = order.part.total
+        _reused(order.part)
         return key
+
+    async def _stamped(self, order: LayerOrder, stamp: Sha256) -> PackedLayer:
+        """Its digest is what comes out; or what came out when it looked the same before."""
+        root, options, literal = self.store.root, order.options, order.layer.literal
+        name = pack_key(f"stamp:{stamp}", options, literal=literal)
+        async with self.store.making(name, order.deadline) as unnamed:
+            known = await asyncio.to_thread(read_stamp, root, stamp)
+            if known is not None:
+                key = pack_key(known, options, literal=literal)
+                if await asyncio.to_thread(self.store.use_pack, key):
+                    _reused(order.part)
+                    return PackedLayer(key, known)
+            made = await self._stream(order, unnamed)
+            async with self.store.building(made.key, order.deadline) as path:
+                if path is not None:
+                    await asyncio.to_thread(move_durably, unnamed, path)
+            await asyncio.to_thread(note_stamp, root, stamp, made.diff_id)
+        order.part.done = order.part.total
+        return PackedLayer(made.key, made.diff_id)
 
     async def _proved(self, key: PackKey, layer: SourceLayer) -> None:
         if self.origins is not None:
             await self.origins.note(key, layer)
 
-    async def _stream(self, order: LayerOrder, path: Path) -> None:
+    async def _stream(self, order: LayerOrder, path: Path) -> PackSummary:
         layer, part, deadline = order.layer, order.part, order.deadline
         # What is too large even packed is not worth its transfer.
         self.limits.check_bytes(layer.size)
-        expected = LayerDigests(blob=layer.blob, diff_id=layer.diff_id, size=layer.size)
+        size = layer.size if layer.stamp is None else None
+        expected = LayerDigests(blob=layer.blob, diff_id=layer.diff_id, size=size)
         async with (
             deadline.bound(f"packing layer {layer.name}"),
             self.packers.packing(
@@ -75,11 +114,17 @@ class LayerPacker:
                 options=order.options,
                 limits=self.limits,
                 out_path=path,
+                literal=layer.literal,
             ) as work,
             aclosing(layer.open(deadline)) as blob,
         ):
             async for chunk in blob:
                 if not await work.write(chunk):
                     break
-                part.done += len(chunk)
-            await work.finish()
+                part.done = min(part.total, part.done + len(chunk))
+            return await work.finish()
+
+
+def _reused(part: Part) -> None:
+    part.cached = True
+    part.done = part.total

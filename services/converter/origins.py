@@ -3,7 +3,8 @@
 A pack is found by the digest of its layer, which is no secret: anybody can write a manifest that
 names it. So a pack is used again where its layer was given to everybody once, by any registry, or
 where the registry that gave it before confirms, asked as this user, that the repository has that
-very blob. Else the layer is read again, and must be what the manifest promises.
+very blob. Else the layer is read again, and must be what the manifest promises. Of what users
+import is known in the same way who has brought it once.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ class Origins:
         known = await asyncio.to_thread(read_origin, self.store.root, key)
         if known.public:
             return True
-        given = layer.blob is not None and (proof.registry, layer.blob) in known.blobs
+        given = (proof.registry, layer.name) in known.blobs
         if not given or proof.public:
             # What everybody is said to have is read once, and then known to be everybody's.
             return False
@@ -47,12 +48,12 @@ class Origins:
     async def note(self, key: PackKey, layer: SourceLayer) -> None:
         """The layer was read to its end, and was what was promised."""
         proof = layer.proof
-        if proof is None or layer.blob is None:
+        if proof is None:
             return
         if proof.public:
             origin = Origin(public=True)
         else:
-            origin = Origin(blobs=((proof.registry, layer.blob),))
+            origin = Origin(blobs=((proof.registry, layer.name),))
         await asyncio.to_thread(note_origin, self.store.root, key, origin)
 
     @asynccontextmanager

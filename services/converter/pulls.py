@@ -1,7 +1,12 @@
-"""Pulls and freshness checks: the converter's two kinds of work."""
+"""Pulls, imports and freshness checks: the converter's work."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from services.converter.conversion import Conversion, ImageOrder, named
 from services.converter.examination import Examination
+from services.converter.imports import ImportedSource, Imports
 from services.converter.registries import Registries
 from services.converter.registry.endpoint import Credentials
 from services.converter.registry.errors import ImageLimitError
@@ -18,6 +23,7 @@ from shared.events import (
     ImageChanged,
     ImageConverted,
     ImageUnchanged,
+    ImportedFile,
     PullFailed,
     PullRequested,
     RefreshRequested,
@@ -43,13 +49,16 @@ class Pulls:
         bus: Bus,
         registries: Registries,
         conversion: Conversion,
+        *,
         tickets: TicketOffice,
+        imports: Imports,
     ) -> None:
         self._settings = settings
         self._bus = bus
         self._registries = registries
         self._conversion = conversion
         self._tickets = tickets
+        self._imports = imports
         self._active: set[tuple[str, int]] = set()
 
     async def on_requested(self, event: PullRequested) -> None:
@@ -73,9 +82,13 @@ class Pulls:
             self._active.discard(attempt)
 
     async def on_refresh(self, event: RefreshRequested) -> None:
+        deadline = Deadline.after(CHECK_SECONDS)
         try:
+            if event.file is not None:
+                await self._publish(await self._looked_at(event, event.file, deadline))
+                return
             source = self._source(event)
-            digest = await source.head_digest(Deadline.after(CHECK_SECONDS))
+            digest = await source.head_digest(deadline)
         except TicketSpentError:
             log.info("check_not_ours")
             return
@@ -90,12 +103,23 @@ class Pulls:
         )
         await self._publish(unchanged)
 
+    async def _looked_at(
+        self, event: RefreshRequested, file: ImportedFile, deadline: Deadline
+    ) -> Event:
+        now = await self._imports.identity(file, deadline)
+        if now is not None and now == event.known_file:
+            known = event.known_digest
+            return ImageUnchanged(**event.context, reference_digest=known, authenticated=True)
+        # What it holds by now is known when it has been read.
+        digest = f"sha256:{hashlib.sha256(str(now).encode()).hexdigest()}"
+        return ImageChanged(**event.context, reference_digest=digest)
+
     async def _outcome(self, event: PullRequested, reporter: ProgressReporter) -> Event | None:
         """What to tell the gateway; None if it has nothing to hear of this event."""
         deadline = Deadline.after(self._settings.converter.pull_timeout)
         try:
-            source = self._source(event)
-            recipe = await self._convert(event, source, reporter, deadline)
+            async with self._opened(event, deadline) as source:
+                recipe = await self._convert(event, source, reporter, deadline)
         except TicketSpentError:
             # Another worker has the attempt, or had it: its silence is what the lease is for.
             log.info("pull_not_ours")
@@ -104,7 +128,19 @@ class Pulls:
             failure = _explained(exc, event)
             log.warning("pull_failed", code=failure.code, error=failure.message)
             return PullFailed.because(event, failure)
-        return ImageConverted(**event.context, recipe=recipe, authenticated=source.authenticated)
+        return ImageConverted(
+            **event.context, recipe=recipe, authenticated=source.authenticated, file=source.file
+        )
+
+    @asynccontextmanager
+    async def _opened(
+        self, event: PullRequested, deadline: Deadline
+    ) -> AsyncIterator[UserSource | ImportedSource]:
+        if event.file is None:
+            yield self._source(event)
+            return
+        async with self._imports.source(event.file, deadline) as source:
+            yield source
 
     def _source(self, event: PullRequested | RefreshRequested) -> UserSource:
         ticket = event.ticket
@@ -119,7 +155,7 @@ class Pulls:
     async def _convert(
         self,
         event: PullRequested,
-        source: UserSource,
+        source: UserSource | ImportedSource,
         reporter: ProgressReporter,
         deadline: Deadline,
     ) -> Recipe:

@@ -21,6 +21,7 @@ from shared.store.damage import prune_damaged
 from shared.store.inventory import Kind, Stored, stored, what_it_holds
 from shared.store.locks import release, remove_unless_used, try_lock
 from shared.store.origins import forget_origin, forget_origins_without
+from shared.store.stamps import forget_stamps
 from shared.store.store import PackStore
 
 LOCK = "collect"
@@ -104,6 +105,7 @@ class _Round:
         self._forget_while(lambda recipe: self._unused(recipe, self._rules.keep_unused))
         self._remove_idle(tuple(self._files))
         forget_origins_without(self._store.root, set(self._files), self._now - self._rules.grace)
+        forget_stamps(self._store.root, self._now - self._rules.keep_unused)
         limit = self._rules.max_bytes
         if limit is not None:
             self._forget_while(

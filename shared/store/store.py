@@ -2,9 +2,11 @@
 
 packs/<k[:2]>/<key>.pack       one layer, converted once
 origins/<k[:2]>/<key>.json     who gave that layer: who may have it without reading it again
+stamps/<s[:2]>/<stamp>.json    which layer that is which nobody had promised a digest of
+unnamed/<name>.pack            such a layer, until its digest is known
 tables/<s[:2]>/<sha256>        the tables of one image
 recipes/<i[:2]>/<image>.json   what holds packs and tables: an image that was made of them
-locks/<name>.lock              held while a pack is being made, or the store cleaned
+locks/<name>.lock              held while a pack of that name is being made, or the store cleaned
 damaged/                       what was found damaged lately
 
 A file's time of change is when it was last used; `collect` removes what is held by no recipe
@@ -108,6 +110,25 @@ class PackStore:
             # Released all the same when we are cancelled: a thread cannot be stopped.
             await asyncio.shield(asyncio.to_thread(release, lock, lock_path))
 
+    @asynccontextmanager
+    async def making(self, name: Sha256, deadline: Deadline) -> AsyncIterator[Path]:
+        """Where to make a pack whose key is not known yet, one at a time for each name.
+
+        The body moves it to where it belongs; what it leaves is removed, by others if it dies.
+        """
+        lock_path = self.lock_path(name)
+        async with deadline.bound("waiting for another converter to read the same files"):
+            lock = await acquire(lock_path)
+        path = self._unnamed(name)
+        try:
+            yield path
+        except OSError as exc:
+            if exc.errno not in FULL:
+                raise
+            raise await asyncio.to_thread(full, self.root, exc) from exc
+        finally:
+            await asyncio.shield(asyncio.to_thread(_give_up, path, lock, lock_path))
+
     def use_pack(self, key: PackKey) -> bool:
         """Whether the pack is there, and ends as it should; it then counts as just used. Blocks.
 
@@ -186,14 +207,26 @@ class PackStore:
             # Whoever wants to clean asks once, and must not find us: such a lock file may stay.
             lock = try_lock(path) if _HEX.fullmatch(path.stem) else None
             if lock is not None:
-                release(lock, path)
+                # Its owner may have died between making a pack and naming it.
+                _give_up(self._unnamed(path.stem), lock, path)
                 removed += 1
         return removed
+
+    def _unnamed(self, name: Sha256) -> Path:
+        return self.root / "unnamed" / f"{name}.pack"
 
     def _path(self, kind: str, name: str, suffix: str) -> Path:
         if not _HEX.fullmatch(name):
             raise NotFoundError(f"{name!r} cannot be the name of anything in the pack store")
         return self.root / kind / name[:2] / f"{name}{suffix}"
+
+
+def _give_up(pack: Path, lock: BinaryIO, lock_path: Path) -> None:
+    """Remove a pack that was not moved to its place, then the lock."""
+    try:
+        pack.unlink(missing_ok=True)
+    finally:
+        release(lock, lock_path)
 
 
 def _mark_all(paths: Iterable[Path]) -> None:

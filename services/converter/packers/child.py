@@ -72,6 +72,7 @@ def _pack(order: PackOrder, pipe: int, owner: socket.socket) -> PackSummary:
             out_path=Path(order.out_path),
             compressors=compressors,
             limits=order.limits,
+            literal=order.literal,
             on_progress=lambda _: None,
             cancelled=cancelled,
         )

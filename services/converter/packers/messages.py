@@ -47,6 +47,7 @@ class PackOrder(Strict):
     options: PackOptions
     limits: Limits
     out_path: str
+    literal: bool = False
     threads: int
     memory: int
 

@@ -18,6 +18,7 @@ from services.converter.packers.child import live
 from services.converter.packers.messages import MAX_PACKET, Ended, Unstarted, encoded
 from shared.errors import MissingDependencyError
 from shared.image.codecs import load
+from shared.linux import clear_capabilities
 
 _CODECS: Final = ("isal.igzip_lib", "isal.isal_zlib", "zstandard")
 # Whoever stops a service tells all of its processes; when packers end is its owner's affair.
@@ -100,6 +101,8 @@ def _tell(owner: socket.socket, message: Ended | Unstarted) -> None:
 def main() -> None:
     for number in _OWNERS_AFFAIR:
         signal.signal(number, signal.SIG_IGN)
+    if os.geteuid() != 0:
+        clear_capabilities()  # what a converter may have is for imports, not for what packs layers
     owner = socket.socket(fileno=int(sys.argv[1]))
     for codec in _CODECS:
         with suppress(MissingDependencyError):  # told by the packer that needs it

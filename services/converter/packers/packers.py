@@ -78,6 +78,7 @@ class Packers:
         options: PackOptions,
         limits: Limits,
         out_path: Path,
+        literal: bool = False,
     ) -> AsyncIterator[Work]:
         """The work on one layer: to be fed, and finished. Leaving by an error gives it up."""
         order = PackOrder(
@@ -85,6 +86,7 @@ class Packers:
             options=options,
             limits=limits,
             out_path=str(out_path),
+            literal=literal,
             threads=self._threads,
             memory=self._memory,
         )

@@ -46,12 +46,14 @@ def pack_layer(
     on_progress: Callable[[int], None],
     cancelled: threading.Event,
     limits: Limits = _DEFAULT_LIMITS,
+    literal: bool = False,
 ) -> PackSummary:
     """Read a layer's blob to its end and publish its pack at `out_path`.
 
     The pack appears whole, durable and only when all that is `expected` was found true; on any
     error nothing is left. `source` is closed in every case. `on_progress` gets the number of
     blob bytes read so far, from another thread. Setting `cancelled` ends the work soon.
+    `literal`: what is called like a whiteout is a file like others.
     """
     codec = block_codec(options.compression, options.level)
     index = PackIndex(compression=options.compression, block_size=options.block_size)
@@ -67,7 +69,7 @@ def pack_layer(
         BlockWriter(out, codec, compressors, index) as blocks,
     ):
         reader = TarReader(TarBytes(layer.next_chunk), limits)
-        packer = Packer(options, index, blocks, limits, reader.read)
+        packer = Packer(options, index, blocks, limits, reader.read, literal=literal)
         try:
             for member in reader:
                 packer.add(member)
@@ -77,7 +79,7 @@ def pack_layer(
             layer.blame_transfer()
             raise
         packer.finish()
-        key = pack_key(facts.diff_id, options)
+        key = pack_key(facts.diff_id, options, literal=literal)
         write_index(out, index, key)
         if cancelled.is_set():
             raise WorkCancelledError("packing the layer was cancelled")

@@ -41,7 +41,10 @@ class Packer:
         blocks: BlockWriter,
         limits: Limits,
         read: Read,
+        *,
+        literal: bool = False,
     ) -> None:
+        self._literal = literal
         self._block_size = options.block_size
         self._policy = Policy(options)
         self._blocks = blocks
@@ -58,7 +61,11 @@ class Packer:
 
     def add(self, member: Member) -> None:
         parent, _, name = member.path.rpartition(b"/")
-        if kinds.WHITEOUT in member.path and self._is_mark(member.kind, parent, name):
+        if (
+            kinds.WHITEOUT in member.path
+            and not self._literal
+            and self._is_mark(member.kind, parent, name)
+        ):
             return
         if not name and member.kind != kinds.DIRECTORY:
             # The root stays a directory, whatever a layer calls it.

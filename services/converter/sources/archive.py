@@ -114,8 +114,8 @@ def _listed(file: BinaryIO, called: str) -> dict[bytes, _Found]:
                 text += len(member.path) + len(member.target)
                 if count > MAX_MEMBERS or text > MAX_TEXT:
                     raise ArchiveTooLargeError(
-                        f"{called} has more members than an archive of images: it may be a tree of "
-                        "files, which cannot be converted"
+                        f"{called} has more members than an archive of images: if it is a root "
+                        f"file system, say tar:{called}"
                     )
                 # Of several members with one name the last counts, as if they had been unpacked.
                 members[member.path] = _found(member, data.position)

@@ -2,12 +2,15 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from services.converter.registry.platforms import Platform
 from shared.deadline import Deadline
+from shared.image.merging.budget import ImageLimits
 from shared.image.recipe import ImageConfig, SourceDigests
-from shared.models import Digest
+from shared.models import Digest, Sha256
+
+DEFAULT_LIMITS: Final = ImageLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +18,7 @@ class Proof:
     """Where a layer comes from, and how that place is asked whether this user may have it."""
 
     registry: str
+    """Or whoever else gave it."""
     public: bool
     """It gives it to everybody, or to the site."""
     confirm: Callable[[Deadline], Awaitable[bool]]
@@ -24,21 +28,32 @@ class Proof:
 class SourceLayer:
     """One layer: what must be found in it, and how to read it.
 
-    `diff_id` is always known, so that a layer that is packed already need not be read; `blob` is
-    not where a source names only the tars. `open` gives chunks: close it (contextlib.aclosing).
+    As a rule `diff_id` is known, so that a layer that is packed already need not be read; `blob` is
+    not where a source names only the tars. Where nobody promised a digest there is a `stamp`
+    instead. `open` gives chunks: close it (contextlib.aclosing).
     """
 
-    diff_id: Digest
+    diff_id: Digest | None
     blob: Digest | None
     size: int
+    """Of the blob; with a stamp only about how much there will be."""
     open: Callable[[Deadline], AsyncGenerator[bytes, None]]
     proof: Proof | None = None
     """How to know that whoever pulls it may have it; None: it is at hand."""
+    stamp: Sha256 | None = None
+    """What this layer looked like from outside: of what looks the same, the diff id is the same."""
+    literal: bool = False
+    """What is called like a whiteout is a file: no layer of another tool's is meant."""
 
     @property
     def name(self) -> Digest:
         """What tells this layer from others, in progress and in errors."""
-        return self.blob or self.diff_id
+        return self.blob or self.identity
+
+    @property
+    def identity(self) -> Digest:
+        """Layers of one identity have the same content."""
+        return self.diff_id or f"sha256:{self.stamp}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +63,11 @@ class SourceImage:
     called: str
     config: ImageConfig
     digests: SourceDigests
+    """Where layers have stamps, those of the layers become known when they are packed."""
     layers: tuple[SourceLayer, ...]
+    limits: ImageLimits = DEFAULT_LIMITS
+    notes: tuple[str, ...] = ()
+    """What was left out on purpose, to be told."""
 
 
 class Source(Protocol):

@@ -5,21 +5,25 @@ ubuntu:24.04                    as for `dray pull`, also with docker: before it
 docker-archive:PATH[:NAME]      of docker save, podman save
 oci-archive:PATH[:NAME]         a tar of an OCI layout
 oci:DIR[:NAME]                  an OCI layout
+tar:PATH                        a tar of a root file system
+dir:PATH                        a directory that has a root file system in it, or any tree
+squashfs:PATH                   a squashfs image of any tool's
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from services.converter.sources.errors import ArchiveNotFoundError
 from services.converter.sources.layout import MARK
 from shared.errors import InvalidInputError
+from shared.formats import FORMATS, Format
 from shared.reference import ImageReference, parse_reference
 
-Kind = Literal["docker-archive", "oci-archive", "oci"]
-_KINDS: Final[tuple[Kind, ...]] = ("docker-archive", "oci-archive", "oci")
+# Of these all that follows is the path; and they are plausible names of images, too.
+_BARE: Final = ("tar", "dir", "squashfs")
 # What other tools read images from, and we do not.
-_ELSEWHERE: Final = ("dir:/", "dir:.", "docker-daemon:", "containers-storage:", "sif:/", "sif:.")
+_ELSEWHERE: Final = ("docker-daemon:", "containers-storage:", "sif:/", "sif:.")
 _ARCHIVE: Final = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
 
 
@@ -28,22 +32,27 @@ class FileOrigin:
     """An image in a file; `kind` is None where only looking into it tells."""
 
     path: Path
-    kind: Kind | None = None
+    kind: Format | None = None
     name: str | None = None
 
 
 def parse_origin(text: str) -> ImageReference | FileOrigin:
     """Looks at the file system: a bare name is a file if there is one. Blocks."""
-    for kind in _KINDS:
+    for kind in FORMATS:
         if text.startswith(f"{kind}:"):
-            return _explicit(kind, text.removeprefix(f"{kind}:"))
+            rest = text.removeprefix(f"{kind}:")
+            if kind not in _BARE:
+                return _explicit(kind, rest)
+            if not rest or "/" in rest or rest in {".", ".."} or _exists(Path(rest)):
+                return _bare(kind, rest)
     if text.startswith(("/", "./", "../")) or _is_image_file(Path(text)):
         return FileOrigin(Path(text))
     if text.startswith(_ELSEWHERE):
         raise InvalidInputError(
             f"images cannot be read from '{text.partition(':')[0]}:': save the image as an archive "
             "(docker save, podman save, skopeo copy) or push it to a registry; what can be read is "
-            "REF, docker:REF, PATH, docker-archive:PATH, oci-archive:PATH and oci:DIR"
+            "REF, docker:REF, PATH, docker-archive:PATH, oci-archive:PATH, oci:DIR, tar:PATH, "
+            "dir:PATH and squashfs:PATH"
         )
     if text.endswith(_ARCHIVE) and not text.startswith("docker:"):
         raise ArchiveNotFoundError(
@@ -53,7 +62,7 @@ def parse_origin(text: str) -> ImageReference | FileOrigin:
     return parse_reference(text)
 
 
-def _explicit(kind: Kind, rest: str) -> FileOrigin:
+def _explicit(kind: Format, rest: str) -> FileOrigin:
     path, colon, name = rest.partition(":")
     # A path may hold a colon as well; who is sure of that has such a file.
     if colon and _exists(Path(rest)):
@@ -61,6 +70,12 @@ def _explicit(kind: Kind, rest: str) -> FileOrigin:
     if not path:
         raise ArchiveNotFoundError(f"a path is missing after '{kind}:'")
     return FileOrigin(Path(path), kind, name or None)
+
+
+def _bare(kind: Format, path: str) -> FileOrigin:
+    if not path:
+        raise ArchiveNotFoundError(f"a path is missing after '{kind}:'")
+    return FileOrigin(Path(path), kind)
 
 
 def _is_image_file(path: Path) -> bool:

@@ -27,6 +27,9 @@ Fetch = Callable[[Deadline], Awaitable[Credentials]]
 class UserSource:
     """One reference, for one user; `authenticated` says afterwards who could have it."""
 
+    file: Final = None
+    """It is in no file."""
+
     def __init__(
         self, registries: Registries, reference: ImageReference, fetch: Fetch | None
     ) -> None:

@@ -39,14 +39,19 @@ class Footer:
     key: PackKey
 
 
-def pack_key(diff_id: str, options: PackOptions) -> PackKey:
-    """The name of the pack of one layer: everything that decides the pack's bytes."""
-    facts = {
+def pack_key(diff_id: str, options: PackOptions, *, literal: bool = False) -> PackKey:
+    """The name of the pack of one layer: everything that decides the pack's bytes.
+
+    In a `literal` one no name is a mark that hides others.
+    """
+    facts: dict[str, object] = {
         "pack": PACK_VERSION,
         "diff_id": diff_id,
         "library": library_version(options.compression),
         "options": options.model_dump(mode="json"),
     }
+    if literal:
+        facts["literal"] = True
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

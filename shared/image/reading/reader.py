@@ -23,8 +23,8 @@ from shared.image.reading.metadata import LookupTable, Metadata, Stream
 from shared.image.reading.xattrs import Xattrs, XattrTable
 from shared.image.squashfs.superblock import ABSENT, SIZE, Superblock
 
-# As many as the packer accepts. Hard links let a small image show far more than it has room for.
-MAX_NAMES: Final = 8_000_000
+# As imported trees may have. Hard links let a small image show far more than it has room for.
+MAX_NAMES: Final = 16_000_000
 _CACHED_FRAGMENTS: Final = 8
 
 
@@ -49,10 +49,11 @@ class Found:
 class SquashImage:
     """An image file, open for reading. Use it as a context manager."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+    def __init__(self, image: Path | int) -> None:
+        """A path, or a descriptor that is taken over."""
+        self._file = open(image, "rb")  # noqa: PTH123, SIM115 - a descriptor has no path
         try:
-            self.superblock = superblock = Superblock.unpack(self._file.read(SIZE))
+            self.superblock = superblock = Superblock.unpack(os.pread(self._file.fileno(), SIZE, 0))
             self._check_size()
             self._expander = block_expander(superblock.compression)
             self._metadata = Metadata(self._file, self._expander, superblock.bytes_used)

@@ -46,7 +46,8 @@ class Pull:
     async def run(self, packer: LayerPacker) -> str:
         proof = Proof(self.registry, self.public, self._confirm)
         layer = SourceLayer(self.diff_id, digest(self.blob), len(self.blob), self._open, proof)
-        return await packer.pack(LayerOrder(layer, OPTIONS, self.part, Deadline.after(30)))
+        order = LayerOrder(layer, OPTIONS, self.part, Deadline.after(30))
+        return (await packer.pack(order)).key
 
     async def _confirm(self, _: Deadline) -> bool:
         self.asked += 1

@@ -124,7 +124,7 @@ FIRST_LAYER = next(name for name in docker_members({"tool:1": IMAGE}) if "/" in 
     ("members", "error", "says"),
     [
         ({}, ArchiveInvalidError, "neither"),
-        ({"etc/passwd": b"root"}, ArchiveInvalidError, "neither"),
+        ({"other/passwd": b"root"}, ArchiveInvalidError, "neither"),
         ({"repositories": b"{}"}, ArchiveInvalidError, "before 1.10"),
         (without(CONFIG), ArchiveInvalidError, "does not hold"),
         (without(FIRST_LAYER), ArchiveInvalidError, "does not hold"),

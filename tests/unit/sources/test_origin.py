@@ -38,6 +38,11 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("docker-archive:with:colon.tar", FileOrigin(Path("with:colon.tar"), "docker-archive")),
         ("oci-archive:/a/b.tar:1", FileOrigin(Path("/a/b.tar"), "oci-archive", "1")),
         ("oci:dir:1.0", FileOrigin(Path("dir"), "oci", "1.0")),
+        ("tar:/x/root.tar.xz", FileOrigin(Path("/x/root.tar.xz"), "tar")),
+        ("tar:image.tar", FileOrigin(Path("image.tar"), "tar")),
+        ("dir:.", FileOrigin(Path(), "dir")),
+        ("dir:ubuntu", FileOrigin(Path("ubuntu"), "dir")),
+        ("squashfs:./a:b", FileOrigin(Path("a:b"), "squashfs")),
     ],
 )
 def test_files(text: str, origin: FileOrigin) -> None:
@@ -46,7 +51,14 @@ def test_files(text: str, origin: FileOrigin) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["ubuntu", "ubuntu:24.04", "docker:127.0.0.1:5000/repo:tag", "docker://ubuntu", "other.tar:1"],
+    [
+        "ubuntu",
+        "ubuntu:24.04",
+        "docker:127.0.0.1:5000/repo:tag",
+        "docker://ubuntu",
+        "other.tar:1",
+        "tar:1.34",
+    ],
 )
 def test_references(text: str) -> None:
     assert isinstance(parse_origin(text), ImageReference)
@@ -59,6 +71,8 @@ def test_what_is_neither_is_refused() -> None:
         parse_origin("x" * 70000)
     with pytest.raises(ArchiveNotFoundError, match="a path is missing"):
         parse_origin("oci:")
+    with pytest.raises(ArchiveNotFoundError, match="a path is missing"):
+        parse_origin("dir:")
 
 
 @pytest.mark.parametrize("text", ["no.tar", "sub/no.tar.gz", "h.io/no.tgz"])
@@ -71,9 +85,7 @@ def test_who_means_a_registry_says_so() -> None:
     assert parse_origin("docker://no.tar") == parse_reference("no.tar")
 
 
-@pytest.mark.parametrize(
-    "text", ["dir:/x", "dir:./x", "docker-daemon:alpine:3", "containers-storage:alpine", "sif:/x"]
-)
+@pytest.mark.parametrize("text", ["docker-daemon:alpine:3", "containers-storage:alpine", "sif:/x"])
 def test_what_other_tools_read_from_is_refused_with_a_way_out(text: str) -> None:
     with pytest.raises(InvalidInputError, match="save the image as an archive"):
         parse_origin(text)

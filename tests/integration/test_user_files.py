@@ -1,0 +1,327 @@
+"""Files are opened with the rights of who imports them, and with no others."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.converter.sources.errors import ArchiveInvalidError
+from services.converter.user_files import as_user
+from services.converter.user_files.as_user import AsUser, User, Users
+from services.converter.user_files.errors import (
+    FilesHangError,
+    NotAsThisUserError,
+    PlaceNotAllowedError,
+    UserProcessDiedError,
+)
+from services.converter.user_files.process import Process
+from shared.deadline import Deadline
+from tests.support.conditions import eventually
+from tests.support.imports import owned
+from tests.support.private_site import ALICE, BOB, TEAM
+from tests.support.users import (
+    AS_NOBODY,
+    NOBODY,
+    let_everybody_in,
+    ordinary_environment,
+    ordinary_python,
+)
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    let_everybody_in(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+async def alices(home: Path) -> AsyncIterator[AsUser]:
+    async with Users((home,)).files(User(ALICE, (ALICE, TEAM)), Deadline.after(30)) as files:
+        yield files
+
+
+@pytest.fixture
+async def anywhere(home: Path) -> AsyncIterator[AsUser]:
+    async with Users().files(User(ALICE, (ALICE,)), Deadline.after(30)) as files:
+        yield files
+
+
+def content(fd: int) -> bytes:
+    try:
+        return os.pread(fd, 100, 0)
+    finally:
+        os.close(fd)
+
+
+def made(path: Path, uid: int = ALICE, mode: int = 0o600, text: bytes = b"hers") -> Path:
+    path.write_bytes(text)
+    return owned(path, uid, mode)
+
+
+def test_what_the_user_may_read_is_opened(alices: AsUser, home: Path) -> None:
+    assert content(alices.open_file(made(home / "own"))) == b"hers"
+    shared = made(home / "shared", BOB, 0o640)
+    os.chown(shared, BOB, TEAM)
+    assert content(alices.open_file(shared)) == b"hers"
+    link = home / "link"
+    link.symlink_to("own")
+    assert content(alices.open_file(link)) == b"hers"
+
+
+@pytest.mark.parametrize("uid", [0, BOB])
+def test_what_the_user_may_not_read_is_not(alices: AsUser, home: Path, uid: int) -> None:
+    secret = made(home / "secret", uid)
+    link = home / "link"
+    link.symlink_to(secret)
+    hidden = home / "hidden"
+    hidden.mkdir(mode=0o700)
+    made(hidden / "readable", uid, 0o644)
+    for path in (secret, link, hidden / "readable"):
+        with pytest.raises(PermissionError):
+            alices.open_file(path)
+    with pytest.raises(PermissionError):
+        alices.open_directory(hidden)
+
+
+def test_files_of_the_site_are_not_read(anywhere: AsUser) -> None:
+    for path in ("/etc/shadow", "/proc/1/environ", "/proc/self/environ", "/proc/self/mem"):
+        with pytest.raises(OSError, match="Permission denied"):
+            anywhere.open_file(path)
+
+
+def test_the_process_shows_nothing_of_its_own(anywhere: AsUser) -> None:
+    for name in ("maps", "cmdline", "status", "mountinfo"):
+        with pytest.raises((PlaceNotAllowedError, PermissionError)):
+            anywhere.open_file(f"/proc/self/{name}")
+    for number in range(64):
+        with pytest.raises((OSError, ArchiveInvalidError)):
+            anywhere.open_file(f"/proc/self/fd/{number}")
+    with pytest.raises((PlaceNotAllowedError, PermissionError)):
+        anywhere.open_directory("/proc/self/fd")
+
+
+def test_what_could_block_or_act_is_refused(alices: AsUser, home: Path) -> None:
+    fifo = home / "fifo"
+    os.mkfifo(fifo)
+    owned(fifo, ALICE)
+    for path in (fifo, home, Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(ArchiveInvalidError):
+            alices.open_file(path)
+
+
+def test_only_places_that_the_site_allows(alices: AsUser, home: Path) -> None:
+    out = home / "out"
+    out.symlink_to("/etc/hostname")
+    for path in ("/etc/hostname", str(home / ".." / ".." / ".." / "etc/hostname"), out):
+        with pytest.raises((PlaceNotAllowedError, FileNotFoundError)):
+            alices.open_file(path)
+    with pytest.raises(PlaceNotAllowedError, match=str(home)):
+        alices.open_directory("/etc")
+
+
+def test_below_a_directory_no_link_is_followed(alices: AsUser, home: Path) -> None:
+    inner = home / "layout" / "blobs"
+    inner.mkdir(parents=True)
+    made(inner / "one")
+    made(inner / "others", BOB)
+    (inner / "link").symlink_to("one")
+    (home / "layout" / "way").symlink_to("blobs")
+    root = alices.open_directory(home / "layout")
+    assert content(alices.open_file("blobs/one", within=root)) == b"hers"
+    for name in ("blobs/link", "way/one"):
+        with pytest.raises(ArchiveInvalidError):
+            alices.open_file(name, within=root)
+    for name in ("../layout/blobs/one", "/etc/hostname", "", "blobs//one", "blobs/absent"):
+        with pytest.raises(FileNotFoundError):
+            alices.open_file(name, within=root)
+    # Root could read it, and this process is root.
+    with pytest.raises(PermissionError):
+        alices.open_file("blobs/others", within=root)
+    os.close(root)
+
+
+async def test_a_link_that_changes_all_the_time_never_opens_what_is_not_hers(
+    alices: AsUser, home: Path
+) -> None:
+    made(home / "own")
+    made(home / "secret", 0, text=b"root's")
+    link = home / "link"
+    link.symlink_to("own")
+    swapping = True
+
+    def swap() -> None:
+        at = 0
+        while swapping:
+            at += 1
+            other = home / "other"
+            other.symlink_to("secret" if at % 2 else "own")
+            other.rename(link)
+
+    def read() -> set[bytes]:
+        seen = set()
+        for _ in range(500):
+            try:
+                seen.add(content(alices.open_file(link)))
+            except PermissionError:
+                seen.add(b"refused")
+        return seen
+
+    swapper = asyncio.create_task(asyncio.to_thread(swap))
+    try:
+        seen = await asyncio.to_thread(read)
+    finally:
+        swapping = False
+        await swapper
+    assert seen <= {b"hers", b"refused"}
+    assert b"hers" in seen
+
+
+@pytest.mark.parametrize(("uid", "says"), [(0, "root"), (999, "import_min_uid")])
+async def test_root_and_services_are_nobody_to_import_for(uid: int, says: str) -> None:
+    with pytest.raises(NotAsThisUserError, match=says):
+        async with Users().files(User(uid, (uid,)), Deadline.after(30)):
+            pass
+
+
+async def test_where_people_have_low_uids_they_can_import() -> None:
+    async with Users(min_uid=500).files(User(999, (999,)), Deadline.after(30)) as files:
+        assert content(files.open_file("/etc/hostname"))
+
+
+async def test_a_user_without_groups_has_none_of_ours(home: Path) -> None:
+    ours = made(home / "ours", 0, 0o640)
+    async with Users().files(User(ALICE, ()), Deadline.after(30)) as files:
+        with pytest.raises(PermissionError):
+            files.open_file(ours)
+
+
+def process_of(files: AsUser) -> int:
+    opening: Process = files._opening
+    assert opening._process is not None
+    return opening._process.pid
+
+
+def test_it_has_the_users_rights_for_good(alices: AsUser) -> None:
+    lines = Path(f"/proc/{process_of(alices)}/status").read_text().splitlines()
+    status = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
+    assert status["Uid"] == [str(ALICE)] * 4
+    assert status["Gid"] == [str(ALICE)] * 4
+    assert status["Groups"] == [str(ALICE), str(TEAM)]
+    assert status["NoNewPrivs"] == ["1"]
+    for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+        assert int(status[name][0], 16) == 0, name
+    # It belongs to root as far as others want to look into it: it cannot be traced.
+    assert Path(f"/proc/{process_of(alices)}/mem").stat().st_uid == 0
+
+
+def test_a_user_who_kills_it_gets_an_error_and_nothing_hangs(alices: AsUser, home: Path) -> None:
+    os.kill(process_of(alices), signal.SIGKILL)
+    with pytest.raises(UserProcessDiedError):
+        alices.open_file(made(home / "own"))
+
+
+async def test_it_ends_with_its_owner(home: Path) -> None:
+    async with Users().files(User(ALICE, (ALICE,)), Deadline.after(30)) as files:
+        pid = process_of(files)
+        assert Path(f"/proc/{pid}").exists()
+    await eventually(lambda: not Path(f"/proc/{pid}").exists(), within=10)
+    with pytest.raises(UserProcessDiedError):
+        files.open_file(home)
+
+
+AS_ITS_OWN_USER = """
+import asyncio, os, sys
+from services.converter.user_files.as_user import User, Users
+from services.converter.user_files.errors import NotAsThisUserError
+from shared.deadline import Deadline
+
+async def main():
+    own = os.geteuid()
+    async with Users().files(User(own, ()), Deadline.after(30)) as files:
+        print(os.read(files.open_file(sys.argv[1]), 9).decode())
+    try:
+        async with Users().files(User(own + 1, ()), Deadline.after(30)):
+            print("opened")
+    except NotAsThisUserError as exc:
+        print(exc.message)
+
+asyncio.run(main())
+"""
+
+
+def test_who_is_not_root_reads_for_itself_alone(home: Path) -> None:
+    mine = made(home / "mine", NOBODY)
+    done = subprocess.run(
+        [ordinary_python(), "-c", AS_ITS_OWN_USER, mine],
+        env=ordinary_environment(),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        **AS_NOBODY,
+    )
+    assert done.returncode == 0, done.stderr
+    said, refused = done.stdout.splitlines()
+    assert said == "hers"
+    assert f"runs as uid {NOBODY}" in refused
+    assert "CAP_SETUID and CAP_SETGID, or run it as root" in refused
+
+
+AS_ANOTHER = """
+import asyncio, os, sys
+from pathlib import Path
+from services.converter.user_files.as_user import User, Users
+from shared.deadline import Deadline
+
+async def main():
+    async with Users().files(User(int(sys.argv[2]), ()), Deadline.after(30)) as files:
+        print(os.read(files.open_file(sys.argv[1]), 9).decode())
+        status = Path(f"/proc/{files._opening._process.pid}/status").read_text()
+        print(*(line.split()[1] for line in status.splitlines() if line.startswith("Cap")))
+
+asyncio.run(main())
+"""
+
+
+def test_two_capabilities_are_enough_and_do_not_stay(home: Path) -> None:
+    if shutil.which("setpriv") is None:
+        pytest.skip("needs setpriv: install Debian's package util-linux")
+    hers = made(home / "hers")
+    done = subprocess.run(
+        [
+            "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+            "--inh-caps=-all,+setuid,+setgid", "--ambient-caps=-all,+setuid,+setgid",
+            "--bounding-set=-all,+setuid,+setgid",
+            ordinary_python(), "-c", AS_ANOTHER, hers, str(ALICE),
+        ],
+        env=ordinary_environment(),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said, capabilities = done.stdout.splitlines()
+    assert said == "hers"
+    inherited, permitted, effective, _bounding, ambient = capabilities.split()
+    assert {inherited, permitted, effective, ambient} == {"0" * 16}
+
+
+def test_a_file_system_that_hangs_is_given_up(
+    alices: AsUser, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made(home / "own")
+    monkeypatch.setattr(as_user, "OPEN_SECONDS", 0.5)
+    os.kill(process_of(alices), signal.SIGSTOP)
+    with pytest.raises(FilesHangError, match=r"0\.5 s"):
+        alices.open_file(path)
+    # What it says later is no answer to anything else.
+    with pytest.raises(UserProcessDiedError):
+        alices.open_file(path)
