@@ -2,13 +2,15 @@
 
 import errno
 import http.client
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from cli import defaults
 from cli import http as wire
-from cli.answers import Image, reading
+from cli.answers import NodeProgram, Program, reading
 from cli.errors import UnreachableError
 from cli.http import Answer, Json, UnixConnection
 
@@ -18,13 +20,40 @@ _TRY_NEXT: Final = (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.EACCE
 """No socket, one that nobody serves, one that is not for us, a path too long to be one."""
 
 
+@dataclass(frozen=True, slots=True)
+class PinnedImage:
+    """An image whose bytes are certain: what jobs carry along, so that no gateway is needed."""
+
+    image_id: str
+    content_digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Where an image is."""
+
+    image_id: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What became of a job's images; if they are not ready, why, in words for its user."""
+
+    ready: bool
+    message: str
+    mounts: tuple[Mount, ...]
+    images: tuple[PinnedImage, ...] = ()
+
+
 class Agent:
     """The agent of this node: at the socket that is named, or the first usual one that answers."""
 
     def __init__(self, named: Path | None) -> None:
         self._candidates = (named,) if named else defaults.usual_sockets()
 
-    def mount(self, job_id: str, image: Image, wait: float) -> str:
+    def mount(self, job_id: str, image: Program, wait: float) -> str:
         """Where the image is mounted until this process, or what it becomes, has ended."""
         body = {
             "job_id": job_id,
@@ -37,6 +66,46 @@ class Agent:
         answer = self._call("POST", "/v1/mounts", body, wait + MARGIN)
         with reading("a mount"):
             return str(answer.body["path"])
+
+    def program(self, image: PinnedImage, reference: str) -> NodeProgram:
+        """What this image runs."""
+        body = self._call("GET", f"/v1/images/{image.image_id}", None, MARGIN).body
+        with reading("an image of this node"):
+            return NodeProgram(
+                reference=reference,
+                id=image.image_id,
+                content_digest=image.content_digest,
+                size=image.size,
+                env=tuple(body["env"]),
+                entrypoint=tuple(body["entrypoint"]),
+                cmd=tuple(body["cmd"]),
+                workdir=body["workdir"],
+            )
+
+    def prepare(
+        self, job_id: str, images: Sequence[PinnedImage], uid: int | None, wait: float
+    ) -> Prepared:
+        """Have a job's images mounted within `wait`; without images, those announced for it."""
+        body = {"images": [asdict(image) for image in images], "uid": uid, "wait": wait}
+        path = f"/v1/jobs/{quote(job_id, safe='')}/prepare"
+        answer = self._call("POST", path, body, wait + MARGIN)
+        with reading("the agent's answer"):
+            return Prepared(
+                ready=answer.body["state"] == "ready",
+                message=str(answer.body["message"]),
+                mounts=tuple(
+                    Mount(str(mount["image_id"]), str(mount["path"]))
+                    for mount in answer.body["mounts"]
+                ),
+                images=tuple(
+                    PinnedImage(image["image_id"], image["content_digest"], image["size"])
+                    for image in answer.body.get("images", ())
+                ),
+            )
+
+    def release(self, job_id: str, wait: float) -> None:
+        """End a job: when this returns, nothing of it is mounted. Safe to repeat."""
+        self._call("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", None, wait)
 
     def system(self) -> str:
         """The cluster that this node belongs to."""

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from cli.agent import Agent
-from cli.answers import Image, read_image
+from cli import job_images
+from cli.agent import Agent, PinnedImage
+from cli.answers import Program, read_image
 from cli.enter import DEFAULT_PATH, enter
 from cli.errors import UsageError
 from cli.gateway import Gateway
@@ -23,9 +24,9 @@ FROM_HERE: Final = ("HOME", "USER", "LOGNAME", "TERM", "LANG", "LC_ALL", "TZ")
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the user wrote."""
+    """What the user wrote. Without a reference: the image of the job that this runs in."""
 
-    reference: str
+    reference: str | None
     system: str | None
     command: tuple[str, ...]
     options: tuple[str, ...]
@@ -35,9 +36,14 @@ class Wish:
 
 def run_in_image(url: str, socket: Path | None, wish: Wish, wait: float) -> NoReturn:
     """Returns only by an error, while there is no command yet."""
-    gateway, agent = Gateway(url), Agent(socket)
-    # An image of another cluster would be of no use here.
-    image = read_image(gateway.image(wish.reference, wish.system or agent.system()))
+    agent = Agent(socket)
+    if wish.reference is None:
+        pinned, reference = image_of_job(os.environ)
+        image: Program = agent.program(pinned, reference)
+    else:
+        # An image of another cluster would be of no use here.
+        system = wish.system or agent.system()
+        image = read_image(Gateway(url).image(wish.reference, system))
     command = command_for(wish, image)
     env = environment_for(wish, image, os.environ)
     workdir = workdir_for(wish, image)
@@ -45,7 +51,25 @@ def run_in_image(url: str, socket: Path | None, wish: Wish, wait: float) -> NoRe
     enter(Path(agent.mount(job_id, image, wait)), command, env=env, workdir=workdir)
 
 
-def command_for(wish: Wish, image: Image) -> tuple[str, ...]:
+def image_of_job(environment: Mapping[str, str]) -> tuple[PinnedImage, str]:
+    """The image that this job was submitted with, and what to call it."""
+    images = job_images.read_images(environment.get(job_images.IMAGES, ""))
+    if not images:
+        raise UsageError(
+            "no image is named, and this is no job that has one: write the image behind the "
+            "options, for example: dray run alpine:3, or submit the job with --image"
+        )
+    wanted = environment.get(job_images.IMAGE_ID) or images[0].image_id
+    for image in images:
+        if image.image_id == wanted:
+            return image, environment.get(job_images.IMAGE) or wanted
+    raise UsageError(
+        f"{job_images.IMAGE_ID} is {wanted!r}, which is none of the images in {job_images.IMAGES}: "
+        "leave the variables of the job as they are"
+    )
+
+
+def command_for(wish: Wish, image: Program) -> tuple[str, ...]:
     """Docker's rule: the entrypoint, then the user's words or else the image's.
 
     An entrypoint of the user's own takes the image's words away with the image's entrypoint.
@@ -58,12 +82,12 @@ def command_for(wish: Wish, image: Image) -> tuple[str, ...]:
     if not command:
         raise UsageError(
             f"{image.reference} does not say what to run: write a command behind it, "
-            f"for example: dray run {wish.reference} /bin/sh"
+            f"for example: dray run {wish.reference or '--'} /bin/sh"
         )
     return command
 
 
-def environment_for(wish: Wish, image: Image, here: Mapping[str, str]) -> dict[str, str]:
+def environment_for(wish: Wish, image: Program, here: Mapping[str, str]) -> dict[str, str]:
     """A few variables of the caller, then the image's, then the options; each may replace."""
     env = {name: here[name] for name in FROM_HERE if name in here}
     for entry in image.env:
@@ -83,7 +107,7 @@ def environment_for(wish: Wish, image: Image, here: Mapping[str, str]) -> dict[s
     return env
 
 
-def workdir_for(wish: Wish, image: Image) -> str | None:
+def workdir_for(wish: Wish, image: Program) -> str | None:
     """The user's, else the image's; else it stays where the user is, as far as the image has it."""
     workdir = wish.workdir or image.workdir or None
     if workdir is not None and not workdir.startswith("/"):

@@ -1,8 +1,9 @@
 """What `dray run` understands."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperCommand
 
 from cli.defaults import LOCAL_GATEWAY
 from cli.errors import EXIT_NOT_RUN
@@ -10,18 +11,39 @@ from cli.options import Socket, Url
 from cli.output import told
 from shared.errors import DrayError
 
+OF_THE_JOB: Final = "--"
+
 commands = typer.Typer(rich_markup_mode=None)
 
 
+class _RunCommand(TyperCommand):
+    """With `--` instead of an image, which the parser would swallow."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        found, _, _ = self.make_parser(ctx).parse_args(list(args))
+        words = [word for word in (found.get("reference"),) if isinstance(word, str)]
+        words += found.get("command") or ()
+        begin = len(args) - len(words)
+        if begin and args[begin - 1] == OF_THE_JOB:
+            args = [*args[:begin], OF_THE_JOB, *words]
+        return super().parse_args(ctx, args)
+
+
 @commands.command(
+    cls=_RunCommand,
     context_settings={"allow_interspersed_args": False},
     epilog="Exit codes: those of the command; 125 when Dray could not start it, 126 when it "
     "cannot be executed, 127 when the image does not have it; 2 for a wrong option.",
 )
 def run(
     reference: Annotated[
-        str, typer.Argument(metavar="REF", help="An image that is READY.", show_default=False)
-    ],
+        str | None,
+        typer.Argument(
+            metavar="REF",
+            help="An image that is READY; in a job that has one, -- (or nothing) means that.",
+            show_default=False,
+        ),
+    ] = None,
     command: Annotated[
         list[str] | None,
         typer.Argument(metavar="CMD...", help="What to run; else what the image says."),
@@ -62,17 +84,20 @@ def run(
     Of your environment HOME, USER, LOGNAME, TERM, LANG, LC_ALL and TZ come along; the image's
     variables replace them, and those of -e replace both.
 
-    Options stand before the image; all that follows it, but for a first --, is the command.
+    Options stand before the image; all that follows it, but for a first --, is the command. In a
+    job that was submitted with --image, leave the image out: -- and a command run in the job's
+    image, and no gateway is asked.
 
     \b
     dray run alpine:3 cat /etc/os-release
+    dray run -- hostname
     dray run -e OMP_NUM_THREADS=8 -w /scratch group/solver:2.1 -- solve --input case.h5
     """
     from cli.enter import EnterError  # noqa: PLC0415
     from cli.run import Wish, run_in_image  # noqa: PLC0415
 
     wish = Wish(
-        reference=reference,
+        reference=None if reference == OF_THE_JOB else reference,
         system=system,
         command=_without_separator(command or []),
         options=tuple(env or ()),

@@ -9,11 +9,15 @@ from typing import BinaryIO, Final
 
 from aiohttp import web
 
+from services.node_agent.cache.cache import Cache
+from services.node_agent.cache.shelf import Shelf
 from services.node_agent.holds import Holds
 from services.node_agent.jobs import Jobs
 from services.node_agent.local_api import LocalApi, socket_path
 from services.node_agent.mounter import Mounter
 from services.node_agent.mounts import choose_mounter
+from services.node_agent.preparing import Preparing
+from services.node_agent.programs import Programs
 from services.node_agent.staging import Stager
 from services.node_agent.state import JobFiles
 from services.node_agent.uplink import Uplink
@@ -53,6 +57,7 @@ class NodeAgent:
         self._lock: BinaryIO | None = None
         self._files: JobFiles | None = None
         self._holds: Holds | None = None
+        self._cache: Cache | None = None
         self._jobs: Jobs | None = None
         self._uplink: Uplink | None = None
         self._local: LocalApi | None = None
@@ -63,7 +68,8 @@ class NodeAgent:
         mounter = await asyncio.to_thread(choose_mounter, self._settings)
         stager = await asyncio.to_thread(Stager, self._settings, mounter)
         self._files = files = JobFiles(self._settings.agent_dir / "jobs")
-        self._holds = holds = Holds(stager)
+        self._cache = cache = await asyncio.to_thread(open_cache, self._settings)
+        self._holds = holds = Holds(stager, cache)
         self._jobs = jobs = Jobs(
             holds,
             files,
@@ -73,11 +79,14 @@ class NodeAgent:
         await jobs.adopt()
         local = LocalApi(
             self._socket_path,
-            jobs,
-            lambda: self._status(jobs, holds, mounter),
             Connections(
                 room_per_user(), free=frozenset({0, os.geteuid()}), seconds=REQUEST_SECONDS
             ),
+            jobs=jobs,
+            preparing=Preparing(jobs),
+            programs=Programs(holds),
+            cache=cache,
+            status=lambda: self._status(jobs, holds, mounter),
         )
         await local.start()
         self._local = local
@@ -88,7 +97,9 @@ class NodeAgent:
             http = HttpServer(app, self._settings.agent.listen)
             await http.start()
             self._http = http
-        self._uplink = Uplink(self._settings, self._bus, jobs, holds, mounter)
+        self._uplink = Uplink(
+            self._settings, self._bus, jobs=jobs, holds=holds, mounter=mounter, cache=cache
+        )
         await self._uplink.start(deadline)
 
     async def stop(self, deadline: Deadline) -> None:
@@ -103,6 +114,8 @@ class NodeAgent:
             await self._jobs.stop(deadline)
         if self._holds is not None:
             await self._holds.close(deadline)
+        if self._cache is not None:
+            await self._cache.close()
         if self._files is not None:
             await asyncio.to_thread(self._files.close)
         if self._lock is not None:
@@ -120,7 +133,18 @@ class NodeAgent:
             mounter=mounter.how,
             mounts=holds.views,
             jobs=jobs.view,
+            cache=self._cache.status if self._cache else None,
         )
+
+
+def open_cache(settings: Settings) -> Cache | None:
+    """With what an earlier agent left in it. Blocks."""
+    wanted = settings.agent.cache
+    if wanted.dir is None:
+        return None
+    shelf = Shelf(wanted.dir.resolve(), wanted)
+    shelf.open()
+    return Cache(wanted, shelf, settings.systems[settings.agent.system].image_dir)
 
 
 def _alone(agent_dir: Path) -> BinaryIO:

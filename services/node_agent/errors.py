@@ -81,3 +81,10 @@ class InsideRefusedError(DrayError):
 
     code = "inside_refused"
     status = 422
+
+
+class ElfError(DrayError):
+    """A file is not what loaders and programs are made of."""
+
+    code = "not_elf"
+    status = 422

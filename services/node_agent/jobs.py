@@ -6,10 +6,8 @@ event, by its prolog and by each of its ranks. All of them meet here.
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -21,48 +19,22 @@ from services.node_agent.errors import (
     TooManyJobsError,
 )
 from services.node_agent.holds import Holds
+from services.node_agent.job import SITE, Job, Released, Staged
 from services.node_agent.readers import User
-from services.node_agent.state import JobFiles, JobRecord
+from services.node_agent.state import JobFiles
 from shared.api import MountRequest, MountView
 from shared.deadline import Deadline
 from shared.errors import DrayError, InvalidInputError
 from shared.events import JobAllocated, JobReleased, NodeImage
 from shared.logging import get_logger
-from shared.models import ImageId, JobId
+from shared.models import ImageId, JobId, utcnow
 from shared.tasks import cancel_all
 
 log = get_logger(__name__)
 
-SITE: Final = None
-"""The owner of a job that the scheduler or the administrator made."""
-REMEMBERED_RELEASES: Final = 4096
 MAX_IMAGES_PER_JOB: Final = 64
 MAX_JOBS_PER_USER: Final = 1024
 _RELEASE_SECONDS: Final = 60.0
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    """A job is the holder of its images. `wanted` is on disk before anything is mounted."""
-
-    job_id: JobId
-    owner: int | None
-    announced_at: datetime | None = None
-    caller: Caller | None = None
-    wanted: set[ImageId] = field(default_factory=set)
-    held: set[ImageId] = field(default_factory=set)
-    saved: JobRecord | None = None
-    waiting: int = 0
-    ended: bool = False
-
-    def record(self) -> JobRecord:
-        return JobRecord(
-            job_id=self.job_id,
-            owner=self.owner,
-            announced_at=self.announced_at,
-            images=tuple(sorted(self.wanted)),
-            caller=self.caller,
-        )
 
 
 class Jobs:
@@ -73,9 +45,10 @@ class Jobs:
         self._files = files
         self._system = system
         self._stage_timeout = stage_timeout
-        self._jobs: dict[JobId, _Job] = {}
-        self._released: OrderedDict[JobId, datetime] = OrderedDict()
-        self._watches: dict[_Job, asyncio.Task[None]] = {}
+        self._jobs: dict[JobId, Job] = {}
+        self._released = Released()
+        self._announcements = asyncio.Condition()
+        self._watches: dict[Job, asyncio.Task[None]] = {}
 
     @property
     def view(self) -> dict[str, tuple[ImageId, ...]]:
@@ -109,8 +82,7 @@ class Jobs:
             if not mounted:  # the node was booted since, or the agent died before it mounted
                 await self._files.remove(record.job_id)
                 continue
-            job = _Job(record.job_id, record.owner, record.announced_at, record.caller)
-            job.wanted, job.held = set(mounted), set(mounted)
+            job = Job.adopted(record, mounted)
             self._jobs[job.job_id] = job
             for image_id in mounted:
                 self._holds.hold_adopted(image_id, job)
@@ -128,38 +100,93 @@ class Jobs:
             await asyncio.wait(over, timeout=deadline.remaining())
         await cancel_all(*self._watches.values())
 
-    async def allocated(self, event: JobAllocated) -> float | None:
-        """Mount all images of a job; the seconds it took, or None if the job is over already."""
+    async def allocated(self, event: JobAllocated) -> Staged | None:
+        """Mount all images of a job; None if the job is over already."""
         started = time.monotonic()
         if event.system != self._system:
             raise InvalidInputError(
                 f"job {event.job_id} wants images of system '{event.system}', and this node "
                 f"belongs to '{self._system}': see agent.system"
             )
-        if self._is_over(event):
+        if self._released.covers(event):
             log.info("late_allocation_ignored", job=event.job_id)
             return None
         deadline = Deadline.after(self._stage_timeout)
         job = self._open(event.job_id, SITE, announced_at=event.time)
+        job.announced = {image.image_id: image for image in event.images}
         async with self._kept(job):
-            results = await asyncio.gather(
-                *(self._hold(job, image, SITE, deadline) for image in event.images),
-                return_exceptions=True,
-            )
-        failures = [result for result in results if isinstance(result, BaseException)]
-        for failure in failures:
-            if not isinstance(failure, JobEndedError):
-                raise failure
+            async with self._announcements:
+                self._announcements.notify_all()
+            await self._hold_all(job, event.images, deadline)
         if job.ended:
             return None
-        return time.monotonic() - started
+        fell_back = any(self._holds.fell_back(image.image_id) for image in event.images)
+        return Staged(time.monotonic() - started, fell_back)
+
+    async def prepare(
+        self,
+        job_id: JobId,
+        images: Sequence[NodeImage],
+        user: User | None,
+        deadline: Deadline,
+    ) -> tuple[MountView, ...]:
+        """Mount a job's images for the prolog of its node; `user` is let to those not for all.
+
+        Without images: those of the scheduler's announcement, which is waited for.
+        """
+        job = self._open(job_id, SITE) if images else await self._announcement(job_id, deadline)
+        job.prepared_at = utcnow()
+        self._untie(job)
+        async with self._kept(job):
+            wanted = images or tuple(job.announced.values())
+            if user is not None:
+                for image_id in {image.image_id for image in wanted} | job.held:
+                    await self._holds.require_readable(image_id, user, deadline)
+            views = await self._hold_all(job, wanted, deadline)
+            job.require_running()
+            # A job that an earlier agent was told of is known by what it holds.
+            views = views or tuple(self._holds.view(image_id) for image_id in sorted(job.held))
+            if user is not None:
+                for view in views:
+                    await self._holds.admit(view.image_id, user, deadline)
+        return views
+
+    def announced_images(self, job_id: JobId) -> tuple[NodeImage, ...]:
+        """What the scheduler's announcement named, if this agent has heard it."""
+        job = self._jobs.get(job_id)
+        return () if job is None else tuple(job.announced.values())
+
+    async def _announcement(self, job_id: JobId, deadline: Deadline) -> Job:
+        def told() -> Job | None:
+            job = self._jobs.get(job_id)
+            return None if job is None or job.announced_at is None else job
+
+        waiting = deadline.bound(f"waiting for the announcement of job {job_id}")
+        async with waiting, self._announcements:
+            await self._announcements.wait_for(told)
+        job = told()
+        assert job is not None
+        return job
+
+    async def _hold_all(
+        self, job: Job, images: Sequence[NodeImage], deadline: Deadline
+    ) -> tuple[MountView, ...]:
+        """All or an error, after all have been tried; a job that ends meanwhile is none."""
+        results = await asyncio.gather(
+            *(self._hold(job, image, SITE, deadline) for image in images),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, JobEndedError):
+                raise result
+        return tuple(result for result in results if not isinstance(result, BaseException))
 
     async def released(self, event: JobReleased) -> None:
         job = self._jobs.get(event.job_id)
-        if job is not None and job.announced_at is not None and event.time < job.announced_at:
-            log.info("late_release_ignored", job=event.job_id)  # the id is in use anew
+        if job is not None and job.is_newer_than(event):
+            log.info("late_release_ignored", job=event.job_id)
             return
-        self._remember(event.job_id, event.time)
+        self._released.remember(event.job_id, event.time)
         if job is not None:
             await self._close(job)
 
@@ -192,7 +219,7 @@ class Jobs:
         if uid is not SITE and uid != job.owner:
             raise ForbiddenError(f"job {job_id} is not yours to release")
         if job.announced_at is not None:
-            self._remember(job_id, job.announced_at)
+            self._released.remember(job_id, job.announced_at)
         await self._close(job)
 
     def _open(
@@ -202,7 +229,7 @@ class Jobs:
         *,
         announced_at: datetime | None = None,
         caller: Caller | None = None,
-    ) -> _Job:
+    ) -> Job:
         job = self._jobs.get(job_id)
         if job is None:
             mine = sum(job.owner == uid for job in self._jobs.values())
@@ -210,7 +237,7 @@ class Jobs:
                 raise TooManyJobsError(
                     f"you hold {mine} jobs on this node: release those that have ended"
                 )
-            job = self._jobs[job_id] = _Job(job_id, uid, caller=caller)
+            job = self._jobs[job_id] = Job(job_id, uid, caller=caller)
             self._watch(job)
         elif caller not in (None, job.caller):
             raise JobNotTiedError(
@@ -229,22 +256,22 @@ class Jobs:
             self._untie(job)  # the scheduler's: it ends when the scheduler says so
         return job
 
-    def _watch(self, job: _Job) -> None:
+    def _watch(self, job: Job) -> None:
         if job.caller is not None:
             watch = asyncio.create_task(self._end_with(job, job.caller), name=f"watch-{job.job_id}")
             self._watches[job] = watch
             watch.add_done_callback(lambda _: self._watches.pop(job, None))
 
-    def _untie(self, job: _Job) -> None:
+    def _untie(self, job: Job) -> None:
         job.caller = None
         self._unwatch(job)
 
-    def _unwatch(self, job: _Job) -> None:
+    def _unwatch(self, job: Job) -> None:
         watch = self._watches.get(job)
         if watch is not None and watch is not asyncio.current_task():
             watch.cancel()
 
-    async def _end_with(self, job: _Job, caller: Caller) -> None:
+    async def _end_with(self, job: Job, caller: Caller) -> None:
         await ended(caller)
         log.info("caller_ended", job=job.job_id, pid=caller.pid)
         try:
@@ -253,9 +280,9 @@ class Jobs:
             log.warning("job_not_released", job=job.job_id, code=exc.code, error=exc.message)
 
     async def _hold(
-        self, job: _Job, image: NodeImage, uid: int | None, deadline: Deadline
+        self, job: Job, image: NodeImage, uid: int | None, deadline: Deadline
     ) -> MountView:
-        _require_running(job)
+        job.require_running()
         async with self._kept(job):
             # The site's events are bounded, and users must not use up its room.
             full = uid is not SITE and len(job.wanted) >= MAX_IMAGES_PER_JOB
@@ -276,11 +303,11 @@ class Jobs:
                 await self._want(job, image.image_id)
             if job.ended:
                 await self._holds.release([image.image_id], job, deadline)
-            _require_running(job)
+            job.require_running()
             return view
 
     @asynccontextmanager
-    async def _kept(self, job: _Job) -> AsyncIterator[None]:
+    async def _kept(self, job: Job) -> AsyncIterator[None]:
         """While a request is under way the job stays, even if it holds nothing yet."""
         job.waiting += 1
         try:
@@ -290,17 +317,17 @@ class Jobs:
             if not job.waiting and not job.held and not job.ended:
                 await self._close(job)  # nothing came of it
 
-    async def _want(self, job: _Job, image_id: ImageId) -> None:
+    async def _want(self, job: Job, image_id: ImageId) -> None:
         job.wanted.add(image_id)
         await self._save(job)
 
-    async def _save(self, job: _Job) -> None:
+    async def _save(self, job: Job) -> None:
         record = job.record()
         if record != job.saved:
             await self._files.save(record)
             job.saved = record
 
-    async def _close(self, job: _Job) -> None:
+    async def _close(self, job: Job) -> None:
         job.ended = True
         self._unwatch(job)
         if self._jobs.get(job.job_id) is job:
@@ -308,17 +335,3 @@ class Jobs:
         # First the file: an agent that dies now unmounts when it comes back.
         await self._files.remove(job.job_id)
         await self._holds.release(tuple(job.held), job, Deadline.after(_RELEASE_SECONDS))
-
-    def _is_over(self, event: JobAllocated) -> bool:
-        released_at = self._released.get(event.job_id)
-        return released_at is not None and event.time <= released_at
-
-    def _remember(self, job_id: JobId, at: datetime) -> None:
-        self._released[job_id] = max(at, self._released.pop(job_id, at))
-        if len(self._released) > REMEMBERED_RELEASES:
-            self._released.popitem(last=False)
-
-
-def _require_running(job: _Job) -> None:
-    if job.ended:
-        raise JobEndedError(f"job {job.job_id} was released while its image was mounted")

@@ -15,21 +15,29 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import TypeAdapter, ValidationError
 
+from services.node_agent.cache.cache import Cache
 from services.node_agent.callers import identify
-from services.node_agent.jobs import SITE, Jobs
+from services.node_agent.errors import CacheOffError, ForbiddenError
+from services.node_agent.job import SITE
+from services.node_agent.jobs import Jobs
+from services.node_agent.preparing import Preparing
+from services.node_agent.programs import Programs
 from services.node_agent.readers import User
-from shared.api import AgentStatus, MountRequest
+from shared.api import AgentStatus, MountRequest, PinRequest, PrepareRequest
+from shared.deadline import Deadline
 from shared.errors import ConfigError, InvalidInputError
+from shared.events import NodeImage
 from shared.http.answers import answer, error_middleware, invalid_input, read_body
 from shared.http.connections import Connections
 from shared.http.peers import peer, peer_groups
-from shared.models import JobId
+from shared.models import ImageId, JobId
 
 MAX_PATH_BYTES: Final = 107
 _MAX_BODY: Final = 16 << 10
 _STOP_SECONDS: Final = 2.0
 _BACKLOG: Final = 512
 _JOB_ID: Final[TypeAdapter[str]] = TypeAdapter(JobId)
+_IMAGE_ID: Final[TypeAdapter[str]] = TypeAdapter(ImageId)
 
 
 def socket_path(agent_dir: Path) -> Path:
@@ -49,12 +57,19 @@ class LocalApi:
     def __init__(
         self,
         path: Path,
-        jobs: Jobs,
-        status: Callable[[], AgentStatus],
         connections: Connections,
+        *,
+        jobs: Jobs,
+        preparing: Preparing,
+        programs: Programs,
+        cache: Cache | None,
+        status: Callable[[], AgentStatus],
     ) -> None:
         self._path = path
         self._jobs = jobs
+        self._preparing = preparing
+        self._programs = programs
+        self._cache = cache
         self._status = status
         app = web.Application(
             middlewares=[_only_request, error_middleware, self._complete],
@@ -63,7 +78,11 @@ class LocalApi:
         app.add_routes(
             [
                 web.post("/v1/mounts", self._mount),
+                web.post("/v1/jobs/{job_id}/prepare", self._prepare),
                 web.delete("/v1/jobs/{job_id}", self._release),
+                web.get("/v1/images/{image_id}", self._program),
+                web.put("/v1/cache/{image_id}", self._pin),
+                web.delete("/v1/cache/{image_id}", self._unpin),
                 web.get("/v1/status", self._get_status),
             ]
         )
@@ -102,14 +121,40 @@ class LocalApi:
         caller = identify(pid) if wanted.until_caller_exits else None
         return answer(await self._jobs.mount(wanted, user, caller))
 
+    async def _prepare(self, request: web.Request) -> web.Response:
+        _require_site(request)
+        job_id = _named(request, "job_id", _JOB_ID)
+        wanted = await read_body(request, PrepareRequest)
+        return answer(await self._preparing.prepare(job_id, wanted))
+
     async def _release(self, request: web.Request) -> web.Response:
-        try:
-            job_id = _JOB_ID.validate_python(request.match_info["job_id"])
-        except ValidationError as exc:
-            raise invalid_input(exc) from exc
+        job_id = _named(request, "job_id", _JOB_ID)
         _, user = _peer(request)
         await self._jobs.release(job_id, SITE if user is SITE else user.uid)
         return web.Response(status=204)
+
+    async def _program(self, request: web.Request) -> web.Response:
+        image_id = _named(request, "image_id", _IMAGE_ID)
+        _, user = _peer(request)
+        return answer(await self._programs.of(image_id, user))
+
+    async def _pin(self, request: web.Request) -> web.Response:
+        _require_site(request)
+        image_id = _named(request, "image_id", _IMAGE_ID)
+        wanted = await read_body(request, PinRequest)
+        image = NodeImage(image_id=image_id, content_digest=wanted.content_digest, size=wanted.size)
+        await self._required_cache().pin(image, Deadline.after(wanted.wait))
+        return web.Response(status=204)
+
+    async def _unpin(self, request: web.Request) -> web.Response:
+        _require_site(request)
+        await self._required_cache().unpin(_named(request, "image_id", _IMAGE_ID))
+        return web.Response(status=204)
+
+    def _required_cache(self) -> Cache:
+        if self._cache is None:
+            raise CacheOffError("this node has no cache of images: see agent.cache.dir")
+        return self._cache
 
     async def _get_status(self, request: web.Request) -> web.Response:
         status = self._status()
@@ -120,7 +165,22 @@ class LocalApi:
         seen = await self._jobs.readable(known, user)
         mounts = tuple(view for view in status.mounts if view.image_id in seen)
         jobs = {job: tuple(i for i in held if i in seen) for job, held in status.jobs.items()}
-        return answer(status.model_copy(update={"mounts": mounts, "jobs": jobs}))
+        cache = status.cache and status.cache.model_copy(update={"copies": ()})
+        seen_by_user = {"mounts": mounts, "jobs": jobs, "cache": cache}
+        return answer(status.model_copy(update=seen_by_user))
+
+
+def _require_site(request: web.Request) -> None:
+    _, user = _peer(request)
+    if user is not SITE:
+        raise ForbiddenError("only root, or the agent's own user, may ask for this")
+
+
+def _named(request: web.Request, name: str, kind: TypeAdapter[str]) -> str:
+    try:
+        return kind.validate_python(request.match_info[name])
+    except ValidationError as exc:
+        raise invalid_input(exc) from exc
 
 
 def _peer(request: web.Request) -> tuple[int, User | None]:

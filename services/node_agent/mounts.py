@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from services.node_agent.errors import MounterUnavailableError
 from services.node_agent.loop import LoopMounter
 from services.node_agent.mounter import How, Mounter
-from services.node_agent.mountinfo import mounts_below
+from services.node_agent.mountinfo import Mount, mounts_below
 from services.node_agent.squashfuse import SquashfuseMounter
 from services.node_agent.unpack import UnpackMounter
 from shared.config import Settings
@@ -24,7 +25,6 @@ _ADAPTERS: Final[Mapping[How, Callable[[Path], Mounter]]] = {
     "unpack": lambda _scratch: UnpackMounter(),
 }
 _IMAGE_ID: Final = re.compile(r"[0-9a-f]{64}")
-_FILESYSTEMS: Final[Mapping[str, How]] = {"squashfs": "loop"}
 
 
 def choose_mounter(settings: Settings) -> Mounter:
@@ -51,18 +51,34 @@ def choose_mounter(settings: Settings) -> Mounter:
     raise ConfigError(f"no way of mounting images works here: {refused}")
 
 
-def mounted_images(directory: Path, inside: str = "") -> dict[ImageId, How]:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an image is mounted, and from which file, as far as the kernel says that."""
+
+    how: How
+    backing: Path | None = None
+
+
+def mounted_images(directory: Path, inside: str = "") -> dict[ImageId, Standing]:
     """The images that stand in a directory, or inside of its directories, left by an agent."""
-    kinds = {
-        found.target: _FILESYSTEMS.get(found.fstype, "squashfuse")
-        for found in mounts_below(directory)
-    }
+    # Of several at one place the last is the one that is seen.
+    mounts = {found.target: _standing(found) for found in mounts_below(directory)}
     return {
-        path.name: kinds.get(path / inside, "unpack")
+        path.name: mounts.get(path / inside, Standing("unpack"))
         for path in directory.iterdir()
         # An empty directory is a mount point whose mount never came, or is gone.
-        if _IMAGE_ID.fullmatch(path.name) and (path / inside in kinds or _filled(path / inside))
+        if _IMAGE_ID.fullmatch(path.name) and (path / inside in mounts or _filled(path / inside))
     }
+
+
+def _standing(found: Mount) -> Standing:
+    if found.fstype != "squashfs":
+        return Standing("squashfuse", Path(found.source))
+    backing = Path("/sys/block") / Path(found.source).name / "loop/backing_file"
+    try:
+        return Standing("loop", Path(backing.read_text().rstrip("\n")))
+    except OSError:  # unreadable, or no loop device at all
+        return Standing("loop")
 
 
 def _filled(path: Path) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from services.node_agent.errors import MounterUnavailableError, MountFailedError
+from services.node_agent.mounter import Source
 from shared.image.recipe import Compression
 
 COMPRESSORS: Final[dict[int, str]] = {1: "gzip", 2: "lzma", 3: "lzo", 4: "xz", 5: "lz4", 6: "zstd"}
@@ -41,7 +42,7 @@ def probe_image(codec: Compression) -> bytes:
 
 
 def mountable_codecs(
-    scratch: Path, mount: Callable[[Path, Path], None], unmount: Callable[[Path], None]
+    scratch: Path, mount: Callable[[Source, Path], None], unmount: Callable[[Path], None]
 ) -> frozenset[str]:
     """Try each codec in `scratch`; none mountable: MounterUnavailableError with the reason."""
     scratch.mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,7 @@ def mountable_codecs(
         image.write_bytes(probe_image(codec))
         target.mkdir(exist_ok=True)
         try:
-            mount(image, target)
+            mount(Source(image), target)
         except MountFailedError as exc:
             problem = exc.message
         else:

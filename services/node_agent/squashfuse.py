@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from services.node_agent.errors import MounterUnavailableError, MountFailedError
-from services.node_agent.mounter import How
+from services.node_agent.mounter import How, Source
 from services.node_agent.probe import mountable_codecs
 from services.node_agent.unmount import FUSERMOUNTS, clear
 
@@ -26,11 +26,14 @@ class SquashfuseMounter:
         self._program = _required()
         self.codecs = mountable_codecs(scratch, self.mount, clear)
 
-    def mount(self, image: Path, target: Path) -> None:
-        options = "ro,nosuid,nodev"
+    def mount(self, image: Source, target: Path) -> None:
+        file = image.path
+        # What mountinfo shows as the source: an agent that comes later sees what is mounted.
+        name = str(file).replace("\\", r"\\").replace(",", r"\,")
+        options = f"ro,nosuid,nodev,fsname={name}"
         if os.geteuid() == 0:
             options += ",allow_other"  # otherwise FUSE hides the mount from the jobs' users
-        command = [self._program, "-o", options, str(image), str(target)]
+        command = [self._program, "-o", options, str(file), str(target)]
         try:
             done = subprocess.run(
                 command,
@@ -41,11 +44,11 @@ class SquashfuseMounter:
             )
         except subprocess.TimeoutExpired as exc:
             raise MountFailedError(
-                f"squashfuse did not mount {image.name} within {_START_SECONDS:g} s"
+                f"squashfuse did not mount {file.name} within {_START_SECONDS:g} s"
             ) from exc
         if done.returncode != 0:
             said = done.stderr.decode("utf-8", "replace").strip() or f"exit {done.returncode}"
-            raise MountFailedError(f"squashfuse cannot mount {image.name}: {said[-400:]}")
+            raise MountFailedError(f"squashfuse cannot mount {file.name}: {said[-400:]}")
 
 
 def _required() -> str:

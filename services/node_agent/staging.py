@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Final
 
 from services.node_agent.errors import ImageNotMountableError, ImageNotPlacedError
-from services.node_agent.mounter import How, Mounter
-from services.node_agent.mounts import mounted_images
+from services.node_agent.mounter import How, Mounter, Source
+from services.node_agent.mounts import Standing, mounted_images
 from services.node_agent.probe import COMPRESSORS, MAGIC
 from services.node_agent.readers import SOMEBODY, User, may_read
 from services.node_agent.rooms import INSIDE, Rooms
+from services.node_agent.sidecar import read_recipe
 from services.node_agent.unmount import clear
 from shared.config import Settings
 from shared.errors import DrayError
 from shared.events import NodeImage
 from shared.image.errors import ImageCorruptError
+from shared.image.recipe import ImageConfig
 from shared.logging import get_logger
 from shared.models import ImageId
 
@@ -24,6 +26,8 @@ log = get_logger(__name__)
 
 # Of the superblock: magic, compressor, version, bytes used.
 _SUPERBLOCK: Final = struct.Struct("<I16xH6xHH8xQ")
+_PATIENCE: Final = 3.0
+"""How long the last processes of a job may take to leave an image."""
 _DEAD: Final = frozenset({errno.ENOTCONN, errno.ECONNABORTED, errno.ENOENT})
 
 
@@ -42,10 +46,11 @@ class Stager:
         room = self._rooms.of(image_id)
         return room / INSIDE if room.is_dir() else self._directory / image_id
 
-    def stage(self, image_id: ImageId) -> None:
+    def stage(self, image_id: ImageId, copy: Path | None = None) -> None:
         """Mount an image that was examined, in place of whatever stands there.
 
-        One that is private is mounted in a room that nobody may enter yet.
+        From a copy on this node, or else straight from the shared directory. One that is private
+        is mounted in a room that nobody may enter yet.
         """
         self.unstage(image_id)
         try:
@@ -54,30 +59,35 @@ class Stager:
                 target.mkdir()
             else:
                 target = self._rooms.make(image_id)
-            self._mounter.mount(self._file(image_id), target)
+            source = Source(copy, cached=True) if copy else Source(self._file(image_id))
+            self._mounter.mount(source, target)
         except BaseException:
             self.unstage(image_id)
             raise
+
+    def cover(self, image_id: ImageId, copy: Path) -> None:
+        """Mount a copy over what is mounted: who is in there stays, who comes now gets the copy."""
+        self._mounter.mount(Source(copy, cached=True), self.path(image_id))
 
     def admit(self, image_id: ImageId, user: User) -> None:
         """Let a user, who may have it, to an image that is mounted."""
         self._rooms.admit(image_id, user.uid)
 
     def unstage(self, image_id: ImageId) -> None:
-        clear(self._rooms.of(image_id))
-        clear(self._directory / image_id)
+        clear(self._rooms.of(image_id), _PATIENCE)
+        clear(self._directory / image_id, _PATIENCE)
 
-    def adopt(self, wanted: frozenset[ImageId]) -> dict[ImageId, How]:
+    def adopt(self, wanted: frozenset[ImageId]) -> dict[ImageId, Standing]:
         """What an earlier agent left and somebody still wants; the rest is taken away."""
-        kept: dict[ImageId, How] = {}
+        kept: dict[ImageId, Standing] = {}
         found = mounted_images(self._directory) | mounted_images(self._rooms.directory, INSIDE)
-        for image_id, how in found.items():
+        for image_id, standing in found.items():
             if image_id not in wanted:
                 continue
             if self.is_alive(image_id):
-                kept[image_id] = how
+                kept[image_id] = standing
             elif self._revive(image_id):
-                kept[image_id] = self.how
+                kept[image_id] = Standing(self.how)
         for path in (*self._directory.iterdir(), *self._rooms.directory.iterdir()):
             if path.name in kept:
                 continue
@@ -132,6 +142,12 @@ class Stager:
 
     def readable(self, image_id: ImageId, user: User) -> bool:
         return may_read(self._file(image_id).with_suffix(".json"), user)
+
+    def config(self, image_id: ImageId) -> ImageConfig:
+        """What the image says about how it wants to be run."""
+        if not self._file(image_id).is_file():
+            raise self._not_placed(image_id)
+        return read_recipe(self._file(image_id).with_suffix(".json"), image_id).config
 
     def _not_placed(self, image_id: ImageId) -> ImageNotPlacedError:
         return ImageNotPlacedError(

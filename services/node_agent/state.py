@@ -21,6 +21,7 @@ class JobRecord(Tolerant):
     job_id: JobId
     owner: int | None
     announced_at: Instant | None
+    prepared_at: Instant | None = None
     images: tuple[ImageId, ...]
     caller: Caller | None = None
     """The process that it ends with."""

@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from pathlib import Path
 from typing import Final
 
@@ -17,13 +18,18 @@ log = get_logger(__name__)
 
 FUSERMOUNTS: Final = ("fusermount3", "fusermount")
 _FUSERMOUNT_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 0.05
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def clear(target: Path) -> None:
-    """Unmount everything at `target`, then remove the directory or the unpacked tree."""
+def clear(target: Path, patience: float = 0.0) -> None:
+    """Unmount everything at `target`, then remove the directory or the unpacked tree.
+
+    Processes that still stand in it may take so many seconds to leave; then it goes all the same.
+    """
+    until = time.monotonic() + patience
     for found in reversed(mounts_below(target)):
-        _unmount(found.target)
+        _unmount(found.target, until)
     if left := mounts_below(target):
         raise MountFailedError(f"{left[0].target} is still mounted: cannot give it back")
     remove_tree(target)
@@ -70,18 +76,27 @@ def _open_directory(name: str, parent: int) -> int:
         os.close(place)
 
 
-def _unmount(target: Path) -> None:
+def _unmount(target: Path, until: float) -> None:
     if os.geteuid() != 0:
         _fuse_unmount(target)
         return
+    while _is_busy(target):
+        if time.monotonic() >= until:
+            # A process still stands in it. It keeps what it has; nobody new gets in.
+            log.warning("unmounted_while_in_use", target=str(target))
+            linux.umount(str(target), linux.UMOUNT_NOFOLLOW | linux.MNT_DETACH)
+            return
+        time.sleep(_LOOK_SECONDS)
+
+
+def _is_busy(target: Path) -> bool:
     try:
         linux.umount(str(target), linux.UMOUNT_NOFOLLOW)
     except OSError as exc:
         if exc.errno != errno.EBUSY:
             raise MountFailedError(f"cannot unmount {target}: {exc.strerror}") from exc
-        # A process still stands in it. It keeps what it has; nobody new gets in.
-        log.warning("unmounted_while_in_use", target=str(target))
-        linux.umount(str(target), linux.UMOUNT_NOFOLLOW | linux.MNT_DETACH)
+        return True
+    return False
 
 
 def _fuse_unmount(target: Path) -> None:

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from services.node_agent.errors import MountFailedError
-from services.node_agent.mounter import How
+from services.node_agent.mounter import How, Source
 from services.node_agent.unmount import remove_tree
 from shared.image.reading.extract import extract
 from shared.logging import get_logger
@@ -21,21 +21,21 @@ class UnpackMounter:
         zstd = {"zstd"} if find_spec("zstandard") else set[str]()
         self.codecs = frozenset({"gzip"} | zstd)
 
-    def mount(self, image: Path, target: Path) -> None:
+    def mount(self, image: Source, target: Path) -> None:
         log.warning(
             "unpacking_instead_of_mounting",
-            image=image.name,
+            image=image.path.name,
             hint="run the agent as root, or install squashfuse and fuse3 to mount images in place",
         )
         partial = target.with_name(f"{target.name}.partial")
         remove_tree(partial)
         try:
-            extract(image, partial)
+            extract(image.path, partial)
             target.rmdir()
             partial.rename(target)
         except OSError as exc:
             remove_tree(partial)
-            where = f"{image.name} into {target.parent}"
+            where = f"{image.path.name} into {target.parent}"
             raise MountFailedError(f"cannot unpack {where}: {exc.strerror}") from exc
         except BaseException:
             remove_tree(partial)

@@ -5,6 +5,8 @@ import os
 import random
 from typing import Final
 
+from services.node_agent.cache.cache import Cache
+from services.node_agent.capacity import capacity
 from services.node_agent.errors import JobEndedError
 from services.node_agent.holds import Holds
 from services.node_agent.jobs import Jobs
@@ -22,6 +24,7 @@ from shared.events import (
     NodeFailed,
     NodeHeartbeat,
     NodeStaged,
+    new_id,
 )
 from shared.logging import get_logger
 from shared.tasks import cancel_all, repeat
@@ -41,13 +44,22 @@ class Uplink:
     """Takes the node's events, and reports."""
 
     def __init__(
-        self, settings: Settings, bus: Bus, jobs: Jobs, holds: Holds, mounter: Mounter
+        self,
+        settings: Settings,
+        bus: Bus,
+        *,
+        jobs: Jobs,
+        holds: Holds,
+        mounter: Mounter,
+        cache: Cache | None,
     ) -> None:
         self._settings = settings
         self._bus = bus
         self._jobs = jobs
         self._holds = holds
         self._mounter = mounter
+        self._cache = cache
+        self._start_id = new_id()
         self._node = settings.agent.node
         self._consumer: Consumer | None = None
         self._task: asyncio.Task[None] | None = None
@@ -92,7 +104,7 @@ class Uplink:
 
     async def _allocated(self, event: JobAllocated) -> None:
         try:
-            seconds = await self._jobs.allocated(event)
+            staged = await self._jobs.allocated(event)
         except JobEndedError:
             return
         except DrayError as exc:
@@ -108,14 +120,15 @@ class Uplink:
                 )
             )
             return
-        if seconds is not None:
+        if staged is not None:
             await self._publish(
                 NodeStaged(
                     correlation_id=event.job_id,
                     causation_id=event.id,
                     node=self._node,
                     job_id=event.job_id,
-                    seconds=seconds,
+                    seconds=staged.seconds,
+                    in_place=staged.in_place,
                 )
             )
 
@@ -137,6 +150,8 @@ class Uplink:
                 codecs=tuple(sorted(self._mounter.codecs)),
                 mounts=len(self._holds.views),
                 jobs=self._jobs.announced[:_MAX_JOBS],
+                start_id=self._start_id,
+                capacity=capacity(self._cache.view if self._cache else None),
             )
         )
 

@@ -4,8 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.events import NodeImage, Uid
-from shared.models import Bytes, ImageId, JobId, NodeName, Sha256, Strict, SystemName, Tolerant
+from shared.events import NodeCache, NodeImage, Uid
+from shared.models import (
+    Bytes,
+    ImageId,
+    Instant,
+    JobId,
+    NodeName,
+    Sha256,
+    Strict,
+    SystemName,
+    Tolerant,
+)
 
 
 class MountRequest(Strict):
@@ -40,6 +50,8 @@ class MountView(Tolerant):
     path: str
     how: Literal["loop", "squashfuse", "unpack"]
     seconds: float
+    from_cache: bool = False
+    """Whether it is the copy on this node; else it is read from the shared directory."""
 
 
 class PreparedView(Tolerant):
@@ -47,7 +59,45 @@ class PreparedView(Tolerant):
 
     state: Literal["ready", "failed"]
     mounts: tuple[MountView, ...] = ()
+    images: tuple[NodeImage, ...] = ()
+    """What was asked for, or announced; nothing where another agent than this one heard of it."""
     message: str = ""
+
+
+class ProgramView(Tolerant):
+    """GET /v1/images/{image_id}, for whoever may use it: how it wants to be run."""
+
+    image_id: ImageId
+    env: tuple[str, ...]
+    entrypoint: tuple[str, ...]
+    cmd: tuple[str, ...]
+    workdir: str
+
+
+class CachedView(Tolerant):
+    """One copy in the cache of this node. Not `sound`: to be read in full before it is used."""
+
+    image_id: ImageId
+    size: Bytes
+    in_use: bool
+    pinned: bool
+    sound: bool
+    used_at: Instant
+
+
+class CacheView(NodeCache):
+    """The cache of this node, and to those who may see all images, what is in it."""
+
+    copies: tuple[CachedView, ...] = ()
+    """The one that was used last comes first."""
+
+
+class PinRequest(Strict):
+    """PUT /v1/cache/{image_id}: copy this image, and keep it; DELETE lets it go in its turn."""
+
+    content_digest: Sha256
+    size: Bytes
+    wait: Annotated[float, Field(gt=0, le=3600)] = 600.0
 
 
 class AgentStatus(Tolerant):
@@ -59,3 +109,4 @@ class AgentStatus(Tolerant):
     mounter: str
     mounts: tuple[MountView, ...]
     jobs: dict[str, tuple[ImageId, ...]]
+    cache: CacheView | None = None

@@ -14,10 +14,10 @@ from typing import Final
 from shared import linux
 from shared.inside import skeleton
 from shared.inside.errors import NotAssembledError, VolumeRefusedError
-from shared.inside.plan import Bind, Devices, Mount, Plan, Text, Tmpfs
-from shared.inside.rules import require_free
+from shared.inside.plan import Bind, Copy, Devices, Mount, Node, Plan, Text, Tmpfs
+from shared.inside.rules import in_system, require_free
 from shared.inside.skeleton import Wanted, restrict
-from shared.inside.walk import Place, by_fd, make_place, opened, resolve
+from shared.inside.walk import Place, by_fd, make_place, opened, parts, resolve
 
 Open = Callable[[str, bool], int]
 """Opens a path of the host for its name alone; with True by the rights of the job's user."""
@@ -25,6 +25,8 @@ Open = Callable[[str, bool], int]
 _SAFE: Final = linux.MS_NOSUID | linux.MS_NODEV
 _OVERLAYS_FOR_USERS: Final = (5, 11)
 """Since this kernel a user may mount one in a namespace of their own."""
+_LARGEST_COPY: Final = 128 << 20
+_CHUNK: Final = 1 << 20
 _DEV_LINKS: Final = (
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -95,11 +97,11 @@ def _prepared(
     overlaid = bool(place.found and place.missing) and within is None
     if overlaid and _optional(mount) and not overlays:
         return None
-    source = _source_of(mount, open_source) if isinstance(mount, Bind) else None
-    if isinstance(mount, Bind) and source is None:
+    source = _source_of(mount, open_source)
+    if source is None and isinstance(mount, Bind | Copy):
         return None
-    directory = not isinstance(mount, Text)
-    if source is not None:
+    directory = not isinstance(mount, Text | Copy)
+    if isinstance(mount, Bind) and source is not None:
         directory = stat.S_ISDIR(os.fstat(source).st_mode)
     fits = bool(place.missing) or len(place.names) == 1 or place.directory == directory
     if fits or within is not None:
@@ -113,7 +115,7 @@ def _prepared(
 
 
 def _optional(mount: Mount) -> bool:
-    return isinstance(mount, Bind | Text) and mount.optional
+    return isinstance(mount, Bind | Text | Copy) and mount.optional
 
 
 def _kernel() -> tuple[int, int]:
@@ -129,6 +131,11 @@ def _place_of(mount: Mount, plan: Plan, image: int) -> Place:
         raise NotAssembledError(f"{mount.target} is the image's root, where nothing is mounted")
     if isinstance(mount, Bind) and mount.of_user:
         require_free(place.path, plan.reserved, written=mount.target)
+    elif isinstance(mount, Bind | Copy) and in_system(place.path) and not in_system(mount.target):
+        raise NotAssembledError(
+            f"{mount.target} is {place.path} in this image, where nothing is mounted that was not "
+            "meant to be: build the image without that link"
+        )
     return place
 
 
@@ -140,25 +147,46 @@ def _outermost(place: Place, earlier: list[_Step]) -> Mount | None:
     return None
 
 
-def _source_of(mount: Bind, open_source: Open) -> int | None:
+def _source_of(mount: Mount, open_source: Open) -> int | None:
+    """What of the host is bound or copied, opened."""
+    if not isinstance(mount, Bind | Copy):
+        return None
+    of_user = isinstance(mount, Bind) and mount.of_user
     try:
-        source = open_source(mount.source, mount.of_user)
+        source = (
+            open_source(mount.source, mount.of_user)
+            if isinstance(mount, Bind)
+            else os.open(mount.source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        )
     except OSError as exc:
         if mount.optional:
             return None
-        if mount.of_user:
+        if of_user:
             raise VolumeRefusedError(
                 f"volume {mount.source}:{mount.target}: {mount.source} cannot be had on this node "
                 f"({exc.strerror})"
             ) from exc
         raise NotAssembledError(f"cannot open {mount.source}: {exc.strerror}") from exc
-    mode = os.fstat(source).st_mode
-    if stat.S_ISDIR(mode) or stat.S_ISREG(mode) or mount.devices:
+    if _usable(mount, os.fstat(source)):
         return source
     os.close(source)
     if mount.optional:
         return None
+    if isinstance(mount, Copy):
+        raise NotAssembledError(
+            f"{mount.source} is no file of at most {_LARGEST_COPY >> 20} MiB: bind it, and do not "
+            "copy it"
+        )
     raise VolumeRefusedError(f"{mount.source} is neither a directory nor a regular file")
+
+
+def _usable(mount: Bind | Copy, found: os.stat_result) -> bool:
+    regular = stat.S_ISREG(found.st_mode)
+    if isinstance(mount, Copy):
+        return regular and found.st_size <= _LARGEST_COPY
+    if mount.devices or regular or stat.S_ISDIR(found.st_mode):
+        return True
+    return stat.S_ISSOCK(found.st_mode) and not mount.of_user
 
 
 def _carry_out(step: _Step, root: int) -> None:
@@ -178,7 +206,11 @@ def _carry_out(step: _Step, root: int) -> None:
                 case Devices():
                     linux.mount("tmpfs", by_fd(place), "tmpfs", linux.MS_NOSUID, "mode=755,size=1m")
                 case Text():
-                    _put(mount.content, root, place)
+                    _put(mount.content.encode(), 0o444, root, place)
+                case Copy():
+                    assert step.source is not None
+                    executable = os.fstat(step.source).st_mode & 0o111
+                    _put(step.source, 0o555 if executable else 0o444, root, place)
     except FileNotFoundError as exc:
         if _optional(mount):
             return
@@ -190,7 +222,7 @@ def _carry_out(step: _Step, root: int) -> None:
             flags = linux.MS_NOSUID | (0 if mount.devices else linux.MS_NODEV)
             with opened(root, names) as bound:
                 _restrict_tree(bound, flags | (linux.MS_RDONLY if mount.read_only else 0))
-        case Text():
+        case Text() | Copy():
             with opened(root, names) as bound:
                 restrict(bound, linux.MS_RDONLY | _SAFE)
         case Devices():
@@ -198,16 +230,26 @@ def _carry_out(step: _Step, root: int) -> None:
                 _furnish_dev(dev, mount.nodes)
 
 
-def _put(content: str, root: int, place: int) -> None:
+def _put(content: bytes | int, mode: int, root: int, place: int) -> None:
     """The file has no name of its own when it is mounted: the image shows it in its place only."""
     name = ".dray-text"
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-    fd = os.open(name, flags, 0o444, dir_fd=root)
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        file.write(content)
+    fd = os.open(name, flags, mode, dir_fd=root)
+    with os.fdopen(fd, "wb") as file:
+        os.fchmod(fd, mode)
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            _copy(content, fd)
     with opened(root, (name,)) as made:
         linux.mount(by_fd(made), by_fd(place), flags=linux.MS_BIND)
     os.unlink(name, dir_fd=root)
+
+
+def _copy(source: int, target: int) -> None:
+    left = _LARGEST_COPY
+    while left and (sent := os.sendfile(target, source, None, min(_CHUNK, left))):
+        left -= sent
 
 
 def _restrict_tree(fd: int, flags: int) -> None:
@@ -224,12 +266,11 @@ def _restrict_tree(fd: int, flags: int) -> None:
             continue  # it is under another mount, and out of reach for all
 
 
-def _furnish_dev(dev: int, nodes: tuple[str, ...]) -> None:
+def _furnish_dev(dev: int, nodes: tuple[Node, ...]) -> None:
     for node in nodes:
-        name = node.removeprefix("/dev/")
-        names = tuple(part for part in name.split("/") if part)
+        names = tuple(parts(node.path.removeprefix("/dev/")))
         try:
-            source = open_path(node)
+            source = open_path(node.of_host)
         except OSError:
             continue  # this node of the cluster has none
         try:

@@ -44,14 +44,36 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Copy:
+    """A file of the host as it is when the job begins."""
+
+    source: str
+    target: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A device of the host, or a directory of them; below /dev in the image."""
+
+    path: str
+    source: str = ""
+    """Where the host has it, if not at the same path."""
+
+    @property
+    def of_host(self) -> str:
+        return self.source or self.path
+
+
+@dataclass(frozen=True, slots=True)
 class Devices:
     """A /dev with these nodes of the host, and what each program expects there."""
 
     target: str = "/dev"
-    nodes: tuple[str, ...] = ()
+    nodes: tuple[Node, ...] = ()
 
 
-Mount = Bind | Tmpfs | Text | Devices
+Mount = Bind | Tmpfs | Text | Copy | Devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +98,12 @@ class Plan:
         return cls(raw["image"], mounts, tuple(raw["reserved"]))
 
 
-_KINDS: Final[Mapping[str, type[Bind | Tmpfs | Text | Devices]]] = {
-    kind.__name__: kind for kind in (Bind, Tmpfs, Text, Devices)
+_KINDS: Final[Mapping[str, type[Bind | Tmpfs | Text | Copy | Devices]]] = {
+    kind.__name__: kind for kind in (Bind, Tmpfs, Text, Copy, Devices)
 }
 
 
 def _mount(kind: str, fields: dict[str, Any]) -> Mount:
     if kind == Devices.__name__:
-        fields = {**fields, "nodes": tuple(fields["nodes"])}
+        fields = {**fields, "nodes": tuple(Node(**node) for node in fields["nodes"])}
     return _KINDS[kind](**fields)

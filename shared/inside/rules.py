@@ -9,6 +9,12 @@ from shared.inside.walk import parts
 SYSTEM: Final = ("/proc", "/sys", "/dev", "/etc")
 
 
+def in_system(path: str) -> bool:
+    """Whether it is where programs look for what the system says."""
+    names = parts(path)
+    return bool(names) and f"/{names[0]}" in SYSTEM
+
+
 def require_free(target: str, reserved: Iterable[str] = (), *, written: str | None = None) -> None:
     """An error where a mount at `target` would hide one of these, be in it, or be above of it.
 

@@ -16,6 +16,8 @@ from shared.inside.errors import NotAssembledError
 from shared.inside.walk import Place, by_fd, make_place, opened, opened_entry
 
 _MOST_ENTRIES: Final = 4096
+_LARGEST: Final = "1g"
+"""Of what is made or copied for an inside; it can be written to by nobody afterwards."""
 _SAFE: Final = linux.MS_NOSUID | linux.MS_NODEV
 _IMAGE: Final = linux.MS_RDONLY | _SAFE
 # What a remount must repeat, lest it try to take it away: statvfs and mount use the same bits.
@@ -76,7 +78,7 @@ def _overlays(needs: Iterable[Wanted]) -> list[tuple[str, ...]]:
 
 
 def _tmpfs(at: str) -> int:
-    linux.mount("tmpfs", at, "tmpfs", _SAFE, "mode=0755,size=64m")
+    linux.mount("tmpfs", at, "tmpfs", _SAFE, f"mode=0755,size={_LARGEST}")
     return os.open(at, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 

@@ -1,6 +1,6 @@
 """What the inside of images has of a site."""
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -36,6 +36,8 @@ class InsideSettings(Strict):
     tmp_size: Annotated[str, Field(pattern=r"^[1-9][0-9]*[kmgKMG%]$")] = "50%"
     """Of the job's own /tmp in memory; `site_fs: [/tmp]` is the node's /tmp instead."""
     env: EnvSettings = EnvSettings()
+    modules: Path = Path("/etc/dray/modules")
+    """Where the site's modules are, `NAME.yaml` each; there need be none."""
     user_namespaces: bool = True
     """Whether a job's user enters by a user namespace of their own, as `dray run` does. Where not,
     only the scheduler's plugin takes ranks inside."""

@@ -33,6 +33,12 @@ def build(
 ) -> Path:
     """The directory with namespaces and files; nothing is left of one that fails."""
     end = time.monotonic() + seconds
+    packet = order.packed()
+    if len(packet) > MAX_PACKET:
+        raise InsideRefusedError(
+            "the job's volumes and modules ask for more mounts than one image can have: bind "
+            "directories rather than the files in them"
+        )
     place = pins.make(name)
     try:
         pins.describe(name, files, order.uid)
@@ -41,7 +47,7 @@ def build(
             with theirs:
                 process = _started(theirs)
             try:
-                ours.sendall(order.packed())
+                ours.sendall(packet)
                 _await(ours, MOUNTS_READY, end)
                 pins.pin(name, process.pid, kind="mnt", called=MOUNTS)
                 ours.send(GO_ON)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from shared.inside.host import host_mounts, own_directories
 from shared.inside.people import Person
-from shared.inside.plan import Bind, Mount, Plan, Tmpfs
+from shared.inside.plan import Bind, Mount, Node, Plan, Tmpfs
 from shared.inside.volumes import Volume
 from shared.settings.inside import InsideSettings
 
@@ -14,9 +14,11 @@ def plan_of(
     person: Person,
     site: InsideSettings,
     volumes: Sequence[Volume] = (),
+    *,
     modules: Sequence[Mount] = (),
+    nodes: Sequence[Node] = (),
 ) -> Plan:
-    """Blocks: it asks who the user is."""
+    """`modules` and `nodes` are what modules add. Blocks: it asks who the user is."""
     own = [
         mount
         for mount in own_directories(person)
@@ -24,7 +26,7 @@ def plan_of(
     ]
     mounts: list[Mount] = [
         _sized(mount, site)
-        for mount in host_mounts(person)
+        for mount in host_mounts(person, nodes)
         if not (isinstance(mount, Tmpfs) and mount.target in site.site_fs)
     ]
     mounts += [Bind(path, path, optional=True) for path in site.site_fs]

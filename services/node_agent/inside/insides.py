@@ -13,7 +13,7 @@ from typing import Final
 
 from services.node_agent.inside.builder import build
 from services.node_agent.inside.order import BuildOrder
-from services.node_agent.inside.pins import Pins
+from services.node_agent.inside.pins import ALIAS, Pins
 from services.node_agent.threads import DaemonThreads
 from shared.deadline import Deadline
 from shared.errors import DrayError
@@ -21,7 +21,7 @@ from shared.inside.manifest import Manifest
 from shared.inside.people import Person
 from shared.inside.plan import Plan
 from shared.logging import get_logger
-from shared.models import JobId
+from shared.models import ImageId, JobId
 
 log = get_logger(__name__)
 
@@ -53,12 +53,18 @@ class Insides:
         # A file system that a user wants may hang for ever.
         self._threads = DaemonThreads(_THREADS, "inside")
 
-    async def have(self, job_id: JobId, wish: Wish, deadline: Deadline) -> Path:
-        """Where its namespaces are pinned; it is put together for the first who asks."""
+    async def have(
+        self, job_id: JobId, wish: Wish, deadline: Deadline, image: ImageId | None = None
+    ) -> Path:
+        """Where its namespaces are pinned; it is put together for the first who asks.
+
+        The first one of an image is found by the image's name as well.
+        """
         name = f"{job_id}.{wish.digest}"
         task = self._building.get(name)
         if task is None:
-            task = asyncio.create_task(self._have(name, wish, deadline), name=name)
+            alias = None if image is None else f"{job_id}{ALIAS}{image}"
+            task = asyncio.create_task(self._have(name, wish, alias, deadline), name=name)
             self._building[name] = task
             task.add_done_callback(lambda _: self._building.pop(name, None))
         async with deadline.bound("furnishing the image on this node"):
@@ -76,20 +82,26 @@ class Insides:
         kept = frozenset(running)
         await self._threads.run(self._remove, lambda job: job not in kept)
 
-    async def _have(self, name: str, wish: Wish, deadline: Deadline) -> Path:
+    async def _have(self, name: str, wish: Wish, alias: str | None, deadline: Deadline) -> Path:
         def work() -> Path:
-            if self._pins.is_whole(name):
-                return self._pins.directory / name
-            order = BuildOrder(
-                plan=wish.plan.to_json(),
-                uid=wish.person.uid,
-                gid=wish.person.gid,
-                gids=wish.person.gids,
-                for_users=self._user_namespaces and wish.person.uid != 0,
-            )
-            return build(self._pins, name, order, wish.manifest.files(), deadline.remaining())
+            place = self._pins.directory / name
+            if not self._pins.is_whole(name):
+                order = self._order(wish)
+                build(self._pins, name, order, wish.manifest.files(), deadline.remaining())
+            if alias is not None:
+                self._pins.call(name, alias)
+            return place
 
         return await self._threads.run(work)
+
+    def _order(self, wish: Wish) -> BuildOrder:
+        return BuildOrder(
+            plan=wish.plan.to_json(),
+            uid=wish.person.uid,
+            gid=wish.person.gid,
+            gids=wish.person.gids,
+            for_users=self._user_namespaces and wish.person.uid != 0,
+        )
 
     def _remove(self, over: Callable[[str], bool]) -> None:
         for name in self._pins.names:
@@ -102,4 +114,6 @@ class Insides:
 
 
 def _job(name: str) -> str:
-    return name.rpartition(".")[0]
+    """No job's id has the mark of an alias in it, and no digest a dot."""
+    job, mark, _ = name.partition(ALIAS)
+    return job if mark else name.rpartition(".")[0]

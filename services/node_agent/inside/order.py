@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Final
 
-MAX_PACKET: Final = 128 << 10
+MAX_PACKET: Final = 160 << 10
 MOUNTS_READY: Final = b"mounts"
 USERS_READY: Final = b"users"
 GO_ON: Final = b"go on"

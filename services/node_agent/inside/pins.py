@@ -4,6 +4,7 @@ insides/<name>/mnt         for root, who keeps the job's user and groups as they
 insides/<name>/user        with the next, for the user: entered without any privilege
 insides/<name>/user-mnt
 insides/<name>/…           see `shared.inside.manifest`
+insides/<job>@<image>      leads to the first one that a job had of an image
 
 Each is a mount of the kernel's file for the namespace, which lives as long as that, or a process in
 it, does. All of it blocks.
@@ -12,11 +13,14 @@ it, does. All of it blocks.
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from services.node_agent.mountinfo import mounts_below
 from services.node_agent.unmount import clear
 from shared import linux
 from shared.inside.enter import MOUNTS
+
+ALIAS: Final = "@"
 
 
 class Pins:
@@ -57,6 +61,14 @@ class Pins:
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444))
         linux.mount(f"/proc/{pid}/ns/{kind}", str(target), flags=linux.MS_BIND)
 
+    def call(self, name: str, alias: str) -> None:
+        """Another name for it, unless there is one of that name that is whole."""
+        link = self.directory / alias
+        if link.is_symlink() and self.is_whole(str(link.readlink())):
+            return
+        link.unlink(missing_ok=True)
+        link.symlink_to(name)
+
     def is_whole(self, name: str) -> bool:
         """Whether what is pinned there still is: a reboot leaves files alone."""
         place = self.directory / name
@@ -64,4 +76,7 @@ class Pins:
 
     def remove(self, name: str) -> None:
         """Whoever is in there stays; nobody else comes in."""
+        if ALIAS in name:
+            (self.directory / name).unlink(missing_ok=True)
+            return
         clear(self.directory / name)
