@@ -1,7 +1,7 @@
 # Everything starts here; `make` alone says what there is. Needs Python 3.11 or newer, no more.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint types fmt clean venv venv-dev test-ready
+.PHONY: help demo slurm-demo slurm-ready test bench lint types fmt clean venv venv-dev test-ready
 
 # Servers live in sbin, which an ordinary user's PATH may lack.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -10,6 +10,8 @@ help:
 	@echo 'make demo                      see an image come and run, on this machine, in a minute'
 	@echo 'make demo REF=alpine:3         the same with an image of your choice'
 	@echo 'make demo KEEP=1               and stay up, to look at the dashboard'
+	@echo 'make slurm-demo                a batch job of a real Slurm, in an image on three nodes (root)'
+	@echo 'make slurm-demo KEEP=1         and stay up, to submit your own'
 	@echo 'make test                      run every test, against real servers where they exist'
 	@echo "make test ARGS='-k reference'  run some"
 	@echo "make bench                     Dray beside its peers: a quiet machine, root, an hour"
@@ -19,6 +21,9 @@ help:
 
 demo: venv
 	@.venv/bin/python -m deploy.demo $(if $(REF),--ref '$(REF)') $(if $(KEEP),--keep)
+
+slurm-demo: venv slurm-ready
+	@.venv/bin/python -m deploy.slurm_demo $(if $(KEEP),--keep)
 
 test: test-ready
 	@.venv/bin/pytest $(ARGS)
@@ -38,7 +43,7 @@ fmt: venv-dev
 	.venv/bin/ruff format .
 
 clean:
-	rm -rf .demo .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .demo .slurm-demo .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 venv:
@@ -49,3 +54,6 @@ venv-dev:
 
 test-ready: venv-dev
 	@deploy/bootstrap/test_tools.sh
+
+slurm-ready:
+	@deploy/bootstrap/slurm_tools.sh

@@ -7,23 +7,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-from deploy.demo.sample_image import REFERENCE as SAMPLE
-from deploy.demo.sample_image import write_sample_image
-from deploy.demo.site import DemoError, Site, free_port, mounts_below, registry
+from deploy.demo.sample import sample
+from deploy.demo.site import DemoError, Site, free_port, mounts_below
 from shared.errors import InvalidReferenceError
 from shared.reference import parse_reference
 
 GATEWAY_PORT: Final = 7600
-REGISTRY_PORT: Final = 7650
 INSIDE: Final = (
     "grep PRETTY_NAME /etc/os-release; uname -srm; id; "
     "echo; echo 'the root, as the kernel sees it:'; grep ' / ' /proc/mounts"
 )
-INDEX: Final = "index.json"
 NO_SHELL: Final = (126, 127)
 
 
@@ -71,7 +67,7 @@ def _prepare(directory: Path) -> None:
 async def _demo(directory: Path, reference: str | None, *, keep: bool) -> None:
     async with contextlib.AsyncExitStack() as stack:
         if reference is None:
-            reference = await stack.enter_async_context(_sample(directory))
+            reference = await stack.enter_async_context(sample(directory / "registry"))
             command: tuple[str, ...] = ("hello",)
         else:
             command = ()
@@ -83,21 +79,6 @@ async def _demo(directory: Path, reference: str | None, *, keep: bool) -> None:
         await _tour(site, reference, command)
         if keep:
             await _stay(site, reference)
-
-
-@contextlib.asynccontextmanager
-async def _sample(directory: Path) -> AsyncIterator[str]:
-    """A registry with one image in it; the same image under the same name in every run."""
-    layout = directory / "registry"
-    if (layout / INDEX).exists():  # written last
-        print("The sample image of an earlier run is still here.")
-    else:
-        print("Making a sample image of this machine's own files (nothing is downloaded) ...")
-        await asyncio.to_thread(write_sample_image, layout)
-    port = free_port(REGISTRY_PORT)
-    async with registry(layout, port):
-        print(f"A small registry serves it on port {port}.")
-        yield f"127.0.0.1:{port}/{SAMPLE}"
 
 
 async def _tour(site: Site, reference: str, command: tuple[str, ...]) -> None:
