@@ -9,23 +9,20 @@ import argparse
 import io
 import os
 import random
-import resource
 import shutil
 import string
 import subprocess
 import sys
 import tarfile
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
 from isal import igzip
 
+from bench.steps import in_own_process
 from services.converter.packing import Compressors, LayerDigests, pack_layer
 from shared.image.codecs import block_codec
 from shared.image.making.verify import verify_image
@@ -76,16 +73,6 @@ class Place:
         return Recipe.model_validate_json(self.recipe.read_bytes())
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a step took, and a word on what it made."""
-
-    wall: float
-    cpu: float
-    memory: int
-    made: str
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.million",
@@ -111,7 +98,7 @@ def main() -> int:
     try:
         print(f"| {arguments.files:,} files | wall s | CPU s | peak MB | |\n|---|---|---|---|---|")
         for step in steps:
-            cost = _in_own_process(step, place)
+            cost = in_own_process(step, place)
             name = step.__name__.removeprefix("_")
             print(
                 f"| {name} | {cost.wall:.2f} | {cost.cpu:.2f} | {cost.memory / 1e6:,.0f} "
@@ -121,30 +108,6 @@ def main() -> int:
     finally:
         shutil.rmtree(place.work, ignore_errors=True)
     return 0
-
-
-def _in_own_process(step: Callable[[Place], str], place: Place) -> Cost:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_measured, step, place).result()
-
-
-def _measured(step: Callable[[Place], str], place: Place) -> Cost:
-    began, before = time.monotonic(), _cpu()
-    made = step(place)
-    return Cost(time.monotonic() - began, _cpu() - before, _peak_memory(), made)
-
-
-def _cpu() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
-
-
-def _peak_memory() -> int:
-    """Of this program since its start; getrusage's figure may be its parent's."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("the kernel does not tell the peak of memory")
 
 
 def _make(place: Place) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from cli.errors import UnexpectedAnswerError
 from cli.http import Json
@@ -33,6 +34,41 @@ class Progress:
     total: int
     rate: float
     layers: tuple[Layer, ...]
+
+
+class Program(Protocol):
+    """What an image runs, whoever says it."""
+
+    @property
+    def reference(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def content_digest(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def env(self) -> tuple[str, ...]: ...
+    @property
+    def entrypoint(self) -> tuple[str, ...]: ...
+    @property
+    def cmd(self) -> tuple[str, ...]: ...
+    @property
+    def workdir(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NodeProgram:
+    """Of an image that this node has, by its agent."""
+
+    reference: str
+    id: str
+    content_digest: str
+    size: int
+    env: tuple[str, ...]
+    entrypoint: tuple[str, ...]
+    cmd: tuple[str, ...]
+    workdir: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typer.core import TyperArgument, TyperGroup, TyperOption
 
 PROGRAM: Final = "dray"
 REFERENCES: Final = frozenset({"REF", "IMAGE"})
-OR_FILES: Final = frozenset({"IMAGE"})
+OR_FILES: Final = frozenset({"IMAGE", "FILE"})
 SYSTEMS: Final = frozenset({"SYSTEM"})
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*|--?[A-Za-z0-9][A-Za-z0-9-]*")
 

@@ -18,7 +18,7 @@ from cli.defaults import LOCAL_GATEWAY
 from cli.errors import RefusedError, UnreachableError, UsageError
 from cli.http import Answer, Json
 from shared.errors import InvalidReferenceError
-from shared.reference import parse_reference
+from shared.imported import canonical, is_imported
 
 API: Final = "/api/v1"
 TIMEOUT: Final = 30.0
@@ -37,7 +37,7 @@ PART_OF_ID: Final = re.compile(r"[0-9a-f]{6,63}")
 @dataclass(frozen=True, slots=True)
 class PullWish:
     """The image that somebody wants, whether even if the registry has nothing new, and who else
-    may use it if it is private; None leaves that as it is.
+    may use it if it is private; None leaves that as it is. `uid`: for whom, where not for us.
     """
 
     reference: str
@@ -45,6 +45,7 @@ class PullWish:
     force: bool = False
     uids: tuple[int, ...] | None = None
     gids: tuple[int, ...] | None = None
+    uid: int | None = None
 
 
 class Gateway:
@@ -67,6 +68,8 @@ class Gateway:
             body["allowed_uids"] = wish.uids
         if wish.gids is not None:
             body["allowed_gids"] = wish.gids
+        if wish.uid is not None:
+            body["uid"] = wish.uid
         return self.call("POST", "/pulls", body=body)
 
     def pull(self, pull_id: str) -> Json:
@@ -194,8 +197,8 @@ class Gateway:
 
 def _image_path(image: str, system: str | None) -> str:
     """Where the API has an image, by its reference or its id."""
-    kind = "id" if ID.fullmatch(image) else "docker"
-    if kind == "docker":
+    kind = "id" if ID.fullmatch(image) else "custom" if is_imported(image) else "docker"
+    if kind != "id":
         _check(image)
     return f"/images/{quote(system or ONLY_SYSTEM, safe='')}/{kind}/{quote(image, safe='')}"
 
@@ -203,7 +206,7 @@ def _image_path(image: str, system: str | None) -> str:
 def _check(reference: str) -> None:
     """What no gateway could understand is refused here: most of it cannot be put into a path."""
     try:
-        parse_reference(reference)
+        canonical(reference)
     except InvalidReferenceError as exc:
         raise UsageError(exc.message) from exc
 

@@ -65,6 +65,7 @@ def _of_gateway(wish: Wish) -> Json:
             "compression": options["compression"],
             "block_size": options["block_size"],
             "options": options,
+            "layout": raw.get("layout"),
             "source": {"manifest": raw["manifest_digest"], "config": raw["config_digest"]},
             "runs": {name: raw[name] for name in ("entrypoint", "cmd", "workdir", "env", "labels")},
             "layers": raw["shares"],
@@ -111,7 +112,22 @@ def _lines(facts: Json) -> dict[str, str]:
         lines["files"] = _kept(options)
         level = f" level {options['level']}"
     lines["blocks"] = f"{facts['compression']}{level}, {facts['block_size'] >> 10} KiB"
+    if facts.get("layout"):
+        lines["layout"] = _layout(facts["layout"])
     return lines
+
+
+def _layout(layout: Json) -> str:
+    """Of the image's file on Lustre."""
+    stripes = layout["stripes"]
+    words = ["stripes unknown" if stripes is None else f"{stripes} stripe{'s' * (stripes != 1)}"]
+    if layout["stripe_size"]:
+        words[0] += f" of {layout['stripe_size'] >> 10} KiB"
+    words += [f"pool {layout['pool']}"] * bool(layout["pool"])
+    words += [f"{layout['mirrors']} mirrors"] * (layout["mirrors"] > 1)
+    words += ["warmed"] * layout["warmed"]
+    words += [f"not as configured: {layout['fallback']}"] * bool(layout["fallback"])
+    return ", ".join(words)
 
 
 def _runs(config: Json) -> dict[str, str]:

@@ -13,6 +13,7 @@ from cli import (
     completion_command,
     doctor_command,
     image_commands,
+    import_command,
     login_commands,
     pull_command,
     run_command,
@@ -21,6 +22,7 @@ from cli import (
 )
 from cli.convert_command import convert
 from cli.errors import EXIT_CODES
+from cli.hook_command import hook_app
 from cli.inspect_command import inspect
 from cli.output import guarded
 from cli.queue_command import queue_app
@@ -48,10 +50,12 @@ here.command(
 )(inspect)
 # Those without a name add their commands to `dray` itself.
 app.add_typer(pull_command.commands)
+app.add_typer(import_command.commands)
 app.add_typer(image_commands.commands)
 app.add_typer(run_command.commands)
 app.add_typer(queue_app, name="queue", short_help="Show what is being pulled, and what failed.")
 app.add_typer(site_commands.commands)
+app.add_typer(hook_app, name="hook", short_help="What a scheduler calls; see docs/slurm.md.")
 app.add_typer(login_commands.commands)
 app.add_typer(account_commands.commands)
 app.add_typer(here)

@@ -1,37 +1,54 @@
-"""`dray pull`: ask for an image, watch it come, say what it became."""
+"""`dray pull`: ask for an image, watch it come, say what it became. So are imports watched."""
 
 import sys
 import time
+from dataclasses import dataclass
 
 from cli import show
 from cli.answers import Image, Pull, read_pull
 from cli.errors import EXIT_FAILED, EXIT_INTERRUPTED
 from cli.follow import follow
 from cli.gateway import Gateway, PullWish
+from cli.http import Answer
 from cli.output import complain
 from cli.progress import display_for
 from shared.states import State
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What somebody asked for, and the command that joins it."""
+
+    what: str
+    again: str
+    remark: str
+    """To be made where it is READY already."""
+
+
 def pull(gateway: Gateway, wish: PullWish, *, wait: bool, json: bool) -> int:
     """The exit code: 0 READY (or accepted, if not waited for), 1 FAILURE."""
-    began = time.monotonic()
     answer = gateway.request_pull(wish)
+    again = show.pull_command(wish.reference, wish.system, gateway.option)
+    remark = "checked" if wish.force else "unchanged" if answer.status == 200 else ""
+    return watched(gateway, answer, Asked("pull", again, remark), wait=wait, json=json)
+
+
+def watched(gateway: Gateway, answer: Answer, asked: Asked, *, wait: bool, json: bool) -> int:
+    """Follow what the gateway has just taken on to its end; the exit code."""
+    began = time.monotonic()
     accepted = read_pull(answer.body)
     if accepted.state is State.READY:
-        remark = "checked" if wish.force else "unchanged" if answer.status == 200 else ""
-        return _ended(accepted, remark, began, json=json)
+        return _ended(accepted, asked.remark, began, json=json)
     if not wait:
         return _left_running(accepted, json=json)
     latest = accepted
     display, drawing = display_for(json=json, terminal=sys.stdout.isatty())
-    again = show.pull_command(wish.reference, wish.system, gateway.option)
     try:
         with drawing:
-            for latest in follow(gateway, accepted, again, display.away):
+            for latest in follow(gateway, accepted, asked.again, display.away):
                 display.update(latest)
     except KeyboardInterrupt:
-        complain(f"\nThe pull goes on without us. Rejoin it with: {again}")
+        complain(f"\nThe {asked.what} goes on without us. Rejoin it with: {asked.again}")
         return EXIT_INTERRUPTED
     return _ended(latest, "", began, json=json)
 

@@ -5,13 +5,13 @@ from typing import Any, Final
 from typer.core import TyperGroup
 
 SECTIONS: Final = (
-    ("Images", ("pull", "images", "lookup", "inspect", "rm", "pin", "unpin", "share")),
+    ("Images", ("pull", "import", "images", "lookup", "inspect", "rm", "pin", "unpin", "share")),
     ("Registries", ("login", "logout", "logins")),
     ("Running", ("run", "up")),
     ("The site", ("queue", "jobs", "nodes", "usage", "quota")),
     ("Oneself", ("whoami", "token", "doctor", "completion")),
     ("Without a gateway", ("convert", "store")),
-    ("Operators", ("expire",)),
+    ("Operators", ("expire", "hook")),
 )
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -65,6 +65,17 @@ def document(value: "Json") -> None:
     """One JSON document on stdout; what could steer a terminal is escaped, as JSON may."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     print(_UNUSUAL.sub(lambda found: _escaped(found[0]), text))
+
+
+def items(values: "Iterable[Json]") -> None:
+    """The same of a list, as it comes: what is many is not gathered first."""
+    print('{\n  "items": [', end="")
+    between = "\n"
+    for value in values:
+        text = json.dumps(value, ensure_ascii=False)
+        print(between, "    ", _UNUSUAL.sub(lambda found: _escaped(found[0]), text), sep="", end="")
+        between = ",\n"
+    print("\n  ]\n}")
 
 
 def _escaped(char: str) -> str:

@@ -22,7 +22,7 @@ class By(StrEnum):
 
 
 @commands.command(
-    epilog="Exit codes: as for `dray images`; 1 also where a node of the job failed.",
+    epilog="Exit codes: as for `dray images`; 1 also where a node of the job failed or is lost.",
     short_help="Show jobs, and how far their nodes are.",
 )
 def jobs(
@@ -35,8 +35,15 @@ def jobs(
     ] = 50,
     all_nodes: Annotated[
         bool,
-        typer.Option("--all-nodes", help="Of one job: all nodes, not only those in trouble."),
+        typer.Option("--all-nodes", help="Of one job: each node in a line of its own."),
     ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Of one job: first until all its nodes have answered.")
+    ] = False,
+    timeout: Annotated[
+        float,
+        typer.Option(min=0.1, metavar="SECONDS", help="How long to wait."),
+    ] = 600.0,
     running: Annotated[
         bool, typer.Option("--running", help="Only those that were not released yet.")
     ] = False,
@@ -54,24 +61,35 @@ def jobs(
 
     \b
     dray jobs
-    dray jobs 4711                 the nodes that failed, with the reason
+    dray jobs 4711                 its nodes by state, as hostlists, with the reason
+    dray jobs 4711 --wait --timeout 60
     dray jobs 4711 --all-nodes
     dray jobs --json | jq '.items[] | select(.counts.FAILED > 0) | .job_id'
     """
-    from cli import nodes as commands_of  # noqa: PLC0415
+    from cli import jobs as commands_of  # noqa: PLC0415
     from cli.gateway import Gateway  # noqa: PLC0415
     from cli.tables import Style  # noqa: PLC0415
 
     gateway, style = Gateway(url), Style(header=not no_header, quiet=quiet)
     if job is not None:
-        raise typer.Exit(commands_of.job(gateway, job, style, all_nodes=all_nodes, json=json))
+        one = commands_of.JobWish(job, all_nodes=all_nodes, wait=timeout if wait else None)
+        raise typer.Exit(commands_of.job(gateway, one, style, json=json))
     wish = commands_of.JobsWish(system, user, running, limit)
     raise typer.Exit(commands_of.jobs(gateway, wish, style, json=json))
 
 
 @commands.command(epilog=EXIT_CODES, short_help="Show the nodes' agents and how they mount.")
 def nodes(
+    hostlist: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="HOSTLIST", help="These nodes, as nid[001-128].", show_default=False
+        ),
+    ] = None,
+    lost: Annotated[bool, typer.Option("--lost", help="Only those not heard any more.")] = False,
+    alive: Annotated[bool, typer.Option("--alive", help="Only those that are heard.")] = False,
     url: Url = LOCAL_GATEWAY,
+    system: System = None,
     no_header: NoHeader = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -80,14 +98,17 @@ def nodes(
 
     \b
     dray nodes
-    dray nodes -q
+    dray nodes 'nid[001-128]'
+    dray nodes --lost -q
     """
     from cli import nodes as commands_of  # noqa: PLC0415
     from cli.gateway import Gateway  # noqa: PLC0415
     from cli.tables import Style  # noqa: PLC0415
 
     style = Style(header=not no_header, quiet=quiet)
-    raise typer.Exit(commands_of.nodes(Gateway(url), style, json=json))
+    state = "lost" if lost and not alive else "alive" if alive and not lost else None
+    wish = commands_of.NodesWish(system, state, hostlist)
+    raise typer.Exit(commands_of.nodes(Gateway(url), wish, style, json=json))
 
 
 @commands.command(epilog=EXIT_CODES, short_help="Show how much you have, and may have.")

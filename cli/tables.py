@@ -51,7 +51,9 @@ PLAIN: Final = Style()
 
 def state_colour(text: str) -> str | None:
     """How a state word is painted."""
-    return {"READY": GREEN, "STAGED": GREEN, "FAILURE": RED, "FAILED": RED}.get(text, YELLOW)
+    if text in {"READY", "STAGED", "IN_PLACE", "RELEASED", "ALIVE"}:
+        return GREEN
+    return RED if text in {"FAILURE", "FAILED", "LOST"} else YELLOW
 
 
 def table(

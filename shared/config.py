@@ -21,8 +21,10 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from shared.errors import ConfigError
 from shared.models import Strict, SystemName
+from shared.settings.agent import AgentSettings
 from shared.settings.gateway import GatewaySettings, PullSettings
-from shared.settings.lifecycle import AdmissionSettings, QuotaSettings
+from shared.settings.jobs import JobSettings
+from shared.settings.lifecycle import AdmissionSettings, ImportSettings, QuotaSettings
 from shared.settings.site import (
     BusSettings,
     CatalogSettings,
@@ -32,15 +34,17 @@ from shared.settings.site import (
 )
 from shared.settings.usage import UsageSettings
 from shared.settings.workers import (
-    AgentSettings,
     ConverterSettings,
     DistributorSettings,
     HousekeepingSettings,
 )
 
 CONFIG_FILE_VARIABLE = "DRAY_CONFIG"
-OTHER_VARIABLES = ("URL", "SOCKET", "TOKEN", "TOKEN_FILE", "MUNGE_SOCKET", "UDIROOT_CONF")
-"""Variables of the commands `dray` and `shifterimg`, which are no settings."""
+OTHER_VARIABLES = (
+    *("URL", "SOCKET", "TOKEN", "TOKEN_FILE", "MUNGE_SOCKET", "UDIROOT_CONF"),
+    *("IMAGE", "IMAGE_ID", "IMAGES", "PULLS", "SYSTEM", "VOLUMES", "MODULES"),
+)
+"""Variables of the commands `dray` and `shifterimg`, and of jobs, which are no settings."""
 
 
 class Settings(Strict):
@@ -56,7 +60,9 @@ class Settings(Strict):
     pull: PullSettings = PullSettings()
     quotas: QuotaSettings = QuotaSettings()
     admission: AdmissionSettings = AdmissionSettings()
+    imports: ImportSettings = ImportSettings()
     gateway: GatewaySettings = GatewaySettings()
+    jobs: JobSettings = JobSettings()
     usage: UsageSettings = UsageSettings()
     converter: ConverterSettings = ConverterSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()

@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import struct
+from pathlib import Path
 from typing import Final
 
 MS_RDONLY: Final = 0x1
@@ -35,6 +36,9 @@ _AT_EMPTY_PATH: Final = 0x1000
 _AT_RECURSIVE: Final = 0x8000
 # The flags that it shares with mount(2), under the same numbers.
 _ATTRIBUTES: Final = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+
+CAP_SETGID: Final = 6
+CAP_SETUID: Final = 7
 
 PROC_SUPER_MAGIC: Final = 0x9FA0
 
@@ -129,10 +133,22 @@ def drop_capabilities() -> None:
         if there:
             _prctl(_PR_CAPBSET_DROP, number)
         number += 1
+    clear_capabilities()
+
+
+def clear_capabilities() -> None:
+    """Give up those that there are; an exec of root's would give some back. Of this thread."""
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     none = bytes(2 * 3 * 4)  # effective, permitted and inheritable, in two halves
     _check(_libc.capset(header, none), "capset")
+
+
+def has_capabilities(*numbers: int) -> bool:
+    """Whether this thread may use all of these now."""
+    lines = Path("/proc/thread-self/status").read_text(encoding="ascii", errors="replace")
+    found = int(lines.partition("CapEff:")[2].split()[0], 16)
+    return all(found >> number & 1 for number in numbers)
 
 
 def set_undumpable() -> None:

@@ -24,7 +24,7 @@ ImageId = Sha256
 # Names become routing keys and file names: no dot, no slash, nothing to quote.
 SystemName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 NodeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$")]
-JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:\[\]-]{0,127}$")]
+JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:+\[\]-]{0,127}$")]
 Bytes = Annotated[int, Field(ge=0)]
 Instant = AwareDatetime
 

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -52,6 +53,7 @@ async def run_services(
             if not await _started(service, start_by, stopping):
                 break
         else:
+            spare_collector()
             started()
             await stopping.wait()
         log.info("stopping")
@@ -60,6 +62,12 @@ async def run_services(
         for service in reversed(begun):
             await _stop(service, stop_by)
         await cancel_all(lag)
+
+
+def spare_collector() -> None:
+    """What is there once all has started stays: looking through it stops the loop for 70 ms."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _started(service: Service, deadline: Deadline, stopping: asyncio.Event) -> bool:

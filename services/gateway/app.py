@@ -7,33 +7,34 @@ from functools import partial
 
 from aiohttp import web
 
+from services.gateway.at_once import AtOnce
 from services.gateway.auth.compose import authentication, site_secret
 from services.gateway.auth.munge import MAX_CREDENTIAL
 from services.gateway.auth.secrets import SiteSecret
 from services.gateway.cursors import Cursors
-from services.gateway.fan_out import FanOut
 from services.gateway.feed import ChangeFeed
 from services.gateway.front import Front
 from services.gateway.handlers.shifter import ShifterHandlers
 from services.gateway.handlers.v1.account import AccountHandlers
 from services.gateway.handlers.v1.docs import DocsHandlers
 from services.gateway.handlers.v1.images import ImageHandlers
-from services.gateway.handlers.v1.jobs import JobHandlers
+from services.gateway.handlers.v1.imports import ImportHandlers
 from services.gateway.handlers.v1.lifecycle import LifecycleHandlers
 from services.gateway.handlers.v1.logins import LoginHandlers
 from services.gateway.handlers.v1.operators import OperatorHandlers
 from services.gateway.handlers.v1.pulls import PullHandlers
 from services.gateway.handlers.v1.readers import ReaderHandlers
 from services.gateway.handlers.v1.usage import UsageHandlers
-from services.gateway.images import Images
-from services.gateway.job_views import JobViews
-from services.gateway.jobs import Jobs
+from services.gateway.imports import Imports
+from services.gateway.inventory import Inventory
+from services.gateway.job_parts import JobParts
 from services.gateway.lifecycle import Lifecycle
 from services.gateway.limits import Limits
 from services.gateway.lookups import Lookups
 from services.gateway.outbox import OutboxRelay
 from services.gateway.private import private_images
 from services.gateway.pulls import Pulls
+from services.gateway.repeated import RepeatedLookups
 from services.gateway.sharing import Sharing
 from services.gateway.shifter.asking import WirePulls
 from services.gateway.shifter.images import WireImages
@@ -43,7 +44,7 @@ from services.gateway.usage.service import Usage
 from services.gateway.web.pages import page_routes
 from shared.bus.handling import Handlers, dispatch
 from shared.bus.interface import Bus, Consumer
-from shared.bus.topology import GATEWAY_EVENTS
+from shared.bus.topology import GATEWAY_EVENTS, GATEWAY_NODES
 from shared.catalog.interface import Catalog
 from shared.catalog.open import catalog_at
 from shared.config import Settings
@@ -53,12 +54,12 @@ from shared.events import (
     ImageChanged,
     ImageConverted,
     ImageExpired,
+    ImageLost,
     ImagePlaced,
     ImageUnchanged,
+    InventoryFound,
+    InventoryRequested,
     LoginChecked,
-    NodeFailed,
-    NodeHeartbeat,
-    NodeStaged,
     PullFailed,
     PullProgressed,
     RemovalProposed,
@@ -71,6 +72,7 @@ from shared.http.time_limit import TimeLimit
 from shared.tasks import cancel_all, repeat
 
 EVENT_SLOTS = 32
+NODE_SLOTS = 256
 PING_SECONDS = 2.0
 LOGINS_SECONDS = 300.0
 FIRST_REQUEST_SECONDS = 30.0
@@ -94,11 +96,18 @@ class Gateway:
         timeout = settings.catalog.timeout
         self._feed = ChangeFeed(catalog)
         lookups = Lookups(catalog, self._feed)
+        repeated = RepeatedLookups(self._feed)
         cursors = Cursors(secret)
-        images = Images(catalog)
         private = private_images(settings, catalog, secret)
         self._logins = private.logins
         self._lifecycle = Lifecycle(settings, catalog, bus, self._feed)
+        self._inventory = Inventory(
+            catalog,
+            self._feed,
+            bus,
+            timeout=timeout,
+            publish_timeout=settings.bus.publish_timeout,
+        )
         self._pulls = Pulls(
             catalog,
             self._feed,
@@ -108,30 +117,44 @@ class Gateway:
             lifecycle=self._lifecycle,
             timeout=timeout,
         )
-        self._fan_out = FanOut(catalog, timeout=timeout, stage_timeout=settings.agent.stage_timeout)
         self._usage = Usage(catalog, settings.usage, timeout, tell=self._lifecycle.used)
         self._pulls.listen(self._usage.pull_changed)
-        told = self._usage.job_announced
         self._authentication = authentication(settings, secret)
-        self._jobs = Jobs(
+        self._jobs = JobParts(
+            settings,
             catalog,
-            images,
             self._pulls,
-            self._fan_out,
-            told,
+            cursors,
+            note=self._usage.job_announced,
             users=self._authentication.authority.ordinary,
-            timeout=timeout,
         )
-        self._outbox = OutboxRelay(catalog, bus, settings.bus.publish_timeout, self._jobs.no_agent)
+        self._outbox = OutboxRelay(
+            catalog, bus, settings.bus.publish_timeout, self._jobs.stagings.no_agent
+        )
         self._sweep = Sweep(
             grace=settings.pull.lease if bus.durable else 0.0, hearing=lambda: bus.connected
         )
-        images_v1 = ImageHandlers(self._pulls, lookups, Sharing(catalog), cursors, self._usage)
+        images_v1 = ImageHandlers(
+            self._pulls,
+            lookups,
+            repeated=repeated,
+            sharing=Sharing(catalog),
+            cursors=cursors,
+            usage=self._usage,
+        )
+        imports = Imports(self._pulls, settings.imports)
         handlers = (
-            PullHandlers(self._pulls, lookups, self._feed, cursors),
+            PullHandlers(
+                self._pulls,
+                lookups,
+                self._feed,
+                cursors,
+                users=self._authentication.authority.ordinary,
+            ),
+            ImportHandlers(self._pulls, imports),
             ReaderHandlers(self._pulls),
             images_v1,
-            JobHandlers(self._jobs, JobViews(catalog), self._pulls, cursors),
+            *self._jobs.handlers,
             UsageHandlers(self._usage, self._pulls, cursors),
             OperatorHandlers(bus),
             AccountHandlers(self._authentication.issuer),
@@ -141,8 +164,10 @@ class Gateway:
             ShifterHandlers(
                 images=WireImages(catalog, lookups),
                 asking=WirePulls(catalog, self._pulls, timeout),
+                imports=imports,
                 pulls=self._pulls,
                 lookups=lookups,
+                repeated=repeated,
                 lifecycle=self._lifecycle,
                 logins=private.logins,
                 usage=self._usage,
@@ -177,9 +202,10 @@ class Gateway:
                 required=settings.gateway.socket is not None,
             ),
             connections=connections,
+            at_once=AtOnce(front, repeated, self._usage).answer,
             max_header=USUAL_HEADER + MAX_CREDENTIAL,
         )
-        self._consumer: Consumer | None = None
+        self._consumers: list[Consumer] = []
         self._sweeping: list[asyncio.Task[None]] = []
 
     async def start(self, deadline: Deadline) -> None:
@@ -189,9 +215,11 @@ class Gateway:
         self._outbox.start()
         self._lifecycle.start()
         self._usage.start()
-        self._consumer = await self._bus.consume(
-            GATEWAY_EVENTS, dispatch(self._handlers()), slots=EVENT_SLOTS
-        )
+        handle = dispatch(self._handlers())
+        self._consumers = [
+            await self._bus.consume(queue, handle, slots=slots)
+            for queue, slots in ((GATEWAY_EVENTS, EVENT_SLOTS), (GATEWAY_NODES, NODE_SLOTS))
+        ]
         if not self._bus.durable:
             await self._pulls.restart_interrupted()
         # One loop each: what one of them stumbles over must not stop the others.
@@ -202,8 +230,7 @@ class Gateway:
             )
             for name, overdue in (
                 ("sweep-pulls", self._pulls.overdue),
-                ("sweep-jobs", self._jobs.overdue),
-                ("sweep-stagings", self._jobs.unanswered),
+                *self._jobs.overdue,
             )
         ]
         self._sweeping.append(
@@ -216,11 +243,11 @@ class Gateway:
     async def stop(self, deadline: Deadline) -> None:
         await self.http.stop()
         await cancel_all(*self._sweeping)
-        if self._consumer is not None:
-            await self._consumer.stop(deadline)
+        await asyncio.gather(*(consumer.stop(deadline) for consumer in self._consumers))
         await self._lifecycle.stop()
-        await self._fan_out.stop()
+        await self._jobs.stop()
         await self._outbox.stop()
+        await self._jobs.close()
         await self._feed.stop()
         await self._usage.stop(deadline)
         await self._bus.close()
@@ -246,10 +273,11 @@ class Gateway:
             ImagePlaced: self._pulls.on_placed,
             RemovalProposed: self._lifecycle.removals.on_proposed,
             ImageExpired: self._lifecycle.removals.on_expired,
+            ImageLost: self._inventory.on_lost,
+            InventoryRequested: self._inventory.on_requested,
+            InventoryFound: self._inventory.on_found,
             LoginChecked: self._logins.on_checked,
-            NodeStaged: self._jobs.on_staged,
-            NodeFailed: self._jobs.on_failed,
-            NodeHeartbeat: self._jobs.on_heartbeat,
+            **self._jobs.events,
         }
 
 

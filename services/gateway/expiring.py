@@ -12,8 +12,8 @@ from shared.catalog.interface import Change
 from shared.catalog.records import ImageRecord, image_key
 from shared.errors import DrayError
 from shared.events import Event, ImageExpireRequested, ImagePlaced
+from shared.imported import pinned
 from shared.models import ImageId
-from shared.reference import parse_reference
 from shared.states import State
 
 USE_COUNTS_AFTER: Final = timedelta(hours=1)
@@ -152,8 +152,7 @@ def by_digest(moving: ImageRecord) -> ImageRecord | None:
     current = moving.current
     if current is None:
         return None
-    name = parse_reference(moving.reference).name
-    reference = f"{name}@{current.reference_digest}"
+    reference = pinned(moving.reference, current.reference_digest)
     key = image_key(moving.system, moving.itype, reference, moving.owner)
     if key == moving.key:
         return None
@@ -169,6 +168,8 @@ def by_digest(moving: ImageRecord) -> ImageRecord | None:
         recipe=None,
         arrives_public=False,
         failure=None,
+        file=None,
+        file_identity=None,
         login=None,
         ticket=None,
     )

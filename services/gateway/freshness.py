@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from services.gateway.work import made_alike
 from shared.catalog.records import ImageRecord
-from shared.reference import parse_reference
+from shared.imported import is_pinned
 from shared.states import State
 
 
@@ -14,6 +14,8 @@ def is_fresh(wanted: ImageRecord, found: ImageRecord | None, now: datetime, seco
         return False
     if not made_alike(found.current, wanted):
         return False
-    if parse_reference(found.reference).digest is not None:
+    if wanted.file is not None:
+        return False  # only a look at the file tells, and files change at any moment
+    if is_pinned(found.reference):
         return True
     return found.checked_at is not None and now - found.checked_at < timedelta(seconds=seconds)

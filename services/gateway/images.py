@@ -65,10 +65,11 @@ def is_image_id(text: str) -> bool:
 
 def not_ready(target: PullTarget, record: ImageRecord | None) -> NotFoundError:
     """What to tell whoever looks a reference up for which there is nothing, and why."""
+    how = f"pull it first: dray pull --system {target.system} {target.reference}"
+    if target.itype == "custom":
+        how = f"import it first: dray import --system {target.system} FILE {target.reference}"
     return NotFoundError(
-        f"{target.reference} is not READY on {target.system}"
-        f"{_standing(record)}; pull it first: "
-        f"dray pull --system {target.system} {target.reference}"
+        f"{target.reference} is not READY on {target.system}{_standing(record)}; {how}"
     )
 
 

@@ -64,7 +64,8 @@ class Lifecycle:
     async def may_begin(self, principal: Principal, target: PullTarget) -> None:
         """An error unless this user may begin to pull that."""
         with _counted():
-            self._admission.check(target.reference)
+            if target.itype == "docker":  # who may import is a rule of its own
+                self._admission.check(target.reference)
             await self.quotas.check(principal, target)
 
     async def may_be_placed(self, event: ImageConverted) -> None:

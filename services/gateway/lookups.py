@@ -39,6 +39,10 @@ class Rendered:
     body: bytes
     etag: str
 
+    def is_of(self, entry: Entry) -> bool:
+        """What was forgotten and pulled again has the same versions once more."""
+        return (self.version, self.pull_id) == (entry.version, entry.pull_id)
+
 
 class Renderings:
     """What is made of records, by their keys."""
@@ -53,8 +57,7 @@ class Renderings:
 
     def get(self, entry: Entry) -> Rendered | None:
         found = self._kept.get(entry.key)
-        # What was forgotten and pulled again has the same versions once more.
-        if found is None or (found.version, found.pull_id) != (entry.version, entry.pull_id):
+        if found is None or not found.is_of(entry):
             return None
         self._kept.move_to_end(entry.key)
         return found

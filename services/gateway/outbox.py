@@ -22,7 +22,9 @@ from shared.tasks import cancel_all, repeat
 
 log = get_logger(__name__)
 
-WORKERS = 8
+WORKERS = 4
+TOGETHER = 50
+"""Published at once by each worker, and settled at once."""
 BACKLOG = 10_000
 LEFT_BEHIND_SECONDS = 5.0
 BATCH = 500
@@ -88,25 +90,41 @@ class OutboxRelay:
 
     async def _work(self) -> None:
         while True:
-            pending = await self._waiting.get()
+            batch = [await self._waiting.get()]
+            while len(batch) < TOGETHER and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
             try:
-                with following(pending.event):
-                    await self._publish(pending)
+                gone = await asyncio.gather(*map(self._published, batch))
+                settled = [each for each, is_gone in zip(batch, gone, strict=True) if is_gone]
+                if settled:
+                    await self._catalog.settle(*settled)
+            except DrayError as exc:
+                log.warning("events_published_again", code=exc.code, error=exc.message)
+            except Exception:  # a worker must survive what nobody foresaw; the events are kept
+                log.exception("events_published_again")
+            finally:
+                for each in batch:
+                    self._taken.discard(each.event.id)
+                    self._waiting.task_done()
+
+    async def _published(self, pending: PendingEvent) -> bool:
+        """Whether nothing is left to be done for it."""
+        with following(pending.event):
+            try:
+                return await self._publish(pending.event)
             except DrayError as exc:
                 log.warning("event_kept_in_outbox", code=exc.code, error=exc.message)
-            except Exception:  # a worker must survive what nobody foresaw; the event is kept
+            except Exception:
                 log.exception("event_kept_in_outbox")
-            finally:
-                self._taken.discard(pending.event.id)
-                self._waiting.task_done()
+        return False
 
-    async def _publish(self, pending: PendingEvent) -> None:
+    async def _publish(self, event: Event) -> bool:
         try:
-            await self._bus.publish(pending.event, Deadline.after(self._timeout))
+            await self._bus.publish(event, Deadline.after(self._timeout))
         except UndeliverableError as exc:
-            if not await self._on_undeliverable(pending.event):
-                log.warning("event_kept_in_outbox", code=exc.code, error=exc.message)
-                return
-        else:
-            EVENTS_PUBLISHED.labels(pending.event.type).inc()
-        await self._catalog.settle(pending)
+            if await self._on_undeliverable(event):
+                return True
+            log.warning("event_kept_in_outbox", code=exc.code, error=exc.message)
+            return False
+        EVENTS_PUBLISHED.labels(event.type).inc()
+        return True

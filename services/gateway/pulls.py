@@ -34,6 +34,7 @@ from shared.events import (
     PullProgressed,
     Readers,
 )
+from shared.imported import canonical, is_imported, parse_imported
 from shared.logging import get_logger
 from shared.models import utcnow
 from shared.reference import parse_reference
@@ -77,9 +78,10 @@ class Pulls:
 
     def target(self, system: str | None, itype: ImageType, reference: str) -> PullTarget:
         """Check what a user wrote, and bring it into its one canonical form."""
-        return PullTarget(
-            system=self.system(system), itype=itype, reference=str(parse_reference(reference))
-        )
+        name = str(parse_imported(reference)) if itype == "custom" else canonical(reference)
+        if is_imported(name):
+            itype = "custom"
+        return PullTarget(system=self.system(system), itype=itype, reference=name)
 
     def system(self, system: str | None) -> str:
         """The system that a user named, or the only one that there is."""
@@ -113,25 +115,34 @@ class Pulls:
         readers: Readers | None = None,
     ) -> ImageRecord:
         """Start a pull, or join the one that is under way."""
+        if target.itype == "custom":
+            raise InvalidInputError(
+                f"{target.reference} is the name of an image that somebody imports from a file "
+                "(dray import); the image 'custom' of Docker Hub is written docker:custom:TAG"
+            )
         target, login = await self._own(target, principal)
-        await self._lifecycle.may_begin(principal, target)
-        user = principal.name
         ask = Request(
             target=target,
-            user=user,
+            user=principal.name,
             force=force,
             uid=principal.uid,
             login=None if login is None else self._logins.seal(login, target.key),
             readers=readers,
         )
+        return await self.begin(ask, principal)
+
+    async def begin(self, ask: Request, principal: Principal) -> ImageRecord:
+        """What has been decided to be asked for: the record where it is under way."""
+        target = ask.target
+        await self._lifecycle.may_begin(principal, target)
         record = await self._change(
             target.key, lambda found: self._transitions.request(found, ask, utcnow())
         )
         if record is None:
             raise NotFoundError(f"there is no image {target.reference} on {target.system}")
-        log.info("pull_requested", pull=record.pull_id, reference=target.reference, user=user)
+        log.info("pull_requested", pull=record.pull_id, reference=target.reference, user=ask.user)
         self._lifecycle.used(record)
-        if readers is not None:
+        if ask.readers is not None:
             await self._adoption.readers_named(record)
         if record.state.in_flight and record.current is not None:
             return await self._settled(record, Deadline.after(REFRESH_ANSWER_SECONDS))
@@ -252,7 +263,7 @@ class Pulls:
     async def _own(
         self, target: PullTarget, principal: Principal
     ) -> tuple[PullTarget, Login | None]:
-        if principal.uid is None:
+        if principal.uid is None or target.itype == "custom":
             return target, None
         registry = parse_reference(target.reference).registry
         login = await self._logins.login_for(principal, registry)

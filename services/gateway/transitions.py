@@ -5,7 +5,7 @@ one of an older attempt. Nothing here waits, reads a clock of its own or touches
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.gateway.access import named_by_owner
@@ -13,14 +13,13 @@ from services.gateway.expiring import dismissed, dropped, lasting
 from services.gateway.freshness import is_fresh
 from services.gateway.placed import placed_image
 from services.gateway.tickets import issued
+from services.gateway.wishes import PullTarget, Request, begun, check_name_free
 from services.gateway.work import next_work, placement_work, pull_work
 from shared.catalog.interface import Change
 from shared.catalog.records import (
     Failure,
     ImageRecord,
-    ImageType,
     Progress,
-    image_key,
 )
 from shared.events import (
     Event,
@@ -31,47 +30,18 @@ from shared.events import (
     PullEvent,
     PullFailed,
     PullProgressed,
-    Readers,
-    new_id,
 )
 from shared.settings.gateway import PullSettings
 from shared.settings.site import SystemSettings
 from shared.states import CONVERTING, State
+
+__all__ = ["Changed", "PullTarget", "Request", "Transitions"]
 
 Changed = Change[ImageRecord] | None
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 FAILURE_SHOWN = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class PullTarget:
-    """What somebody wants: a reference, in its canonical form, on a system."""
-
-    system: str
-    itype: ImageType
-    reference: str
-    owner: int | None = None
-    """Whose record it is; None: the site's."""
-
-    @property
-    def key(self) -> str:
-        return image_key(self.system, self.itype, self.reference, self.owner)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Who wants it, and whether even if the registry has nothing new."""
-
-    target: PullTarget
-    user: str
-    force: bool = False
-    uid: int | None = None
-    login: str | None = field(default=None, repr=False)
-    """Sealed; of an owner's pull."""
-    readers: Readers | None = None
-    """Whom the owner wants to have it besides; None: as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,49 +53,11 @@ class Transitions:
 
     def request(self, record: ImageRecord | None, ask: Request, now: datetime) -> Changed:
         """Somebody asks for an image. A pull that is under way is joined: no change."""
+        check_name_free(record, ask)
         if record is not None and record.state.in_flight:
             named = named_by_owner(record, ask.readers)
             return Change(named) if named != record else None
-        target = ask.target
-        fresh = ImageRecord(
-            key=target.key,
-            system=target.system,
-            itype=target.itype,
-            reference=target.reference,
-            owner=target.owner,
-            private=target.owner is not None,
-            login=ask.login,
-            state=State.INIT,
-            attempt=1,
-            tries=1,
-            pull_id=new_id(),
-            requested_at=now,
-            requested_by=ask.user,
-            requested_uid=ask.uid,
-            brought_by=ask.uid,
-            waiting_since=now,
-            last_pull=now,
-            pack=self.systems[target.system].pack,
-            max_dead_share=self.systems[target.system].max_dead_share,
-            due_at=self._lease(now),
-        )
-        if record is not None:
-            fresh = fresh.but(
-                version=record.version,
-                attempt=record.attempt + 1,
-                image_id=record.image_id,
-                current=record.current,
-                # Pulling again what somebody brought for all makes it nobody else's.
-                brought_by=ask.uid if record.current is None else record.brought_by,
-                pinned=record.pinned,
-                last_used=record.last_used,
-                checked_at=record.checked_at,
-                allowed_uids=record.allowed_uids,
-                allowed_gids=record.allowed_gids,
-                # Whoever has not been told yet how it failed is not forgotten.
-                awaited_by=record.awaited_by if record.state is State.FAILURE else (),
-            )
-        fresh = named_by_owner(fresh, ask.readers)
+        fresh = begun(record, ask, self.systems, now, self._lease(now))
         fresh_enough = is_fresh(fresh, record, now, self.rules.fresh_for)
         if record is not None and fresh_enough and not ask.force:
             named = named_by_owner(record, ask.readers)
@@ -185,6 +117,7 @@ class Transitions:
             waiting_since=now,
             begun=False,
             recipe=event.recipe,
+            file_identity=event.file,
             arrives_public=record.owner is not None and not event.authenticated,
             progress=Progress(stage=State.TRANSFER, total=event.recipe.size),
             due_at=self._lease(now),
@@ -319,7 +252,7 @@ class Transitions:
 
     def _ended(self, record: ImageRecord, state: State, **changes: object) -> ImageRecord:
         ended = {"due_at": None, "progress": None, "recipe": None, "failure": None, **changes}
-        ended |= {"login": None, "ticket": None, "arrives_public": False}
+        ended |= {"login": None, "ticket": None, "arrives_public": False, "file_identity": None}
         return lasting(record.but(state=state, **ended), self.days(record.system))
 
     def days(self, system: str) -> int:

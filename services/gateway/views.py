@@ -53,6 +53,7 @@ def image_detail(view: ImageView, current: PlacedImage, others: Sequence[int]) -
     return ImageDetail(
         **dict(view),
         options=current.pack,
+        layout=current.layout,
         shares=tuple(LayerView(**dict(share), others=count) for share, count in shares),
     )
 
@@ -96,4 +97,6 @@ def node_view(record: NodeRecord) -> NodeView:
         codecs=record.codecs,
         mounts=record.mounts,
         seen_at=record.seen_at,
+        lost=record.lost,
+        capacity=record.capacity,
     )

@@ -19,7 +19,8 @@ def next_work(record: ImageRecord, platform: str, ticket: str | None) -> Event:
         return placement_work(record, record.recipe, None)
     current = record.current
     # After a try that failed the check is over, whatever it was about to become.
-    if current is None or not made_alike(current, record) or record.tries > 1:
+    unseen = current is None or (record.file is not None and current.file is None)
+    if current is None or unseen or not made_alike(current, record) or record.tries > 1:
         return pull_work(record, platform, None, ticket)
     return RefreshRequested(
         **_context(record, None),
@@ -27,6 +28,8 @@ def next_work(record: ImageRecord, platform: str, ticket: str | None) -> Event:
         platform=platform,
         known_digest=current.reference_digest,
         ticket=ticket,
+        file=record.file,
+        known_file=current.file if record.file is not None else None,
     )
 
 
@@ -40,6 +43,7 @@ def pull_work(record: ImageRecord, platform: str, cause: Event | None, ticket: s
         max_dead_share=record.max_dead_share,
         user=record.requested_by,
         ticket=ticket,
+        file=record.file,
     )
 
 
@@ -49,6 +53,7 @@ def placement_work(record: ImageRecord, recipe: Recipe, cause: Event | None) -> 
         **_context(record, cause),
         system=record.system,
         recipe=recipe,
+        reference=record.reference,
         readers=arriving_readers(record),
     )
 

@@ -6,10 +6,14 @@ validates requests and makes answers.
 
 from shared.api.agent import (
     AgentStatus,
+    CachedView,
+    CacheView,
     MountRequest,
     MountView,
+    PinRequest,
     PreparedView,
     PrepareRequest,
+    ProgramView,
 )
 from shared.api.images import (
     ImageDetail,
@@ -20,6 +24,7 @@ from shared.api.images import (
     ReadersView,
     SystemsView,
 )
+from shared.api.imports import ImportRequest
 from shared.api.jobs import (
     JobPage,
     JobRequest,
@@ -59,6 +64,8 @@ __all__ = [
     "INTERNAL",
     "TICKETS",
     "AgentStatus",
+    "CacheView",
+    "CachedView",
     "DeadLetterView",
     "DeadLettersView",
     "ExpireRequest",
@@ -66,6 +73,7 @@ __all__ = [
     "ImageDetail",
     "ImagePage",
     "ImageView",
+    "ImportRequest",
     "JobPage",
     "JobRequest",
     "JobSummary",
@@ -78,9 +86,11 @@ __all__ = [
     "MountView",
     "NodeView",
     "NodesView",
+    "PinRequest",
     "PrepareRequest",
     "PreparedView",
     "Problem",
+    "ProgramView",
     "PullRequest",
     "PullView",
     "QueueGone",

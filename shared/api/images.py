@@ -8,6 +8,7 @@ from shared.catalog.records import ImageType
 from shared.events import Uid
 from shared.image.planning.shares import LayerShare
 from shared.image.recipe import PackOptions
+from shared.layout import PlacedLayout
 from shared.models import Bytes, Digest, ImageId, Instant, Sha256, Strict, SystemName, Tolerant
 
 MAX_NAMED: Final = 512
@@ -61,6 +62,8 @@ class ImageDetail(ImageView):
 
     options: PackOptions
     shares: tuple[LayerView, ...]
+    layout: PlacedLayout | None = None
+    """Of its file, on Lustre."""
 
 
 class ReadersRequest(Strict):

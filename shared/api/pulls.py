@@ -1,11 +1,12 @@
 """Pulls and the queue."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from shared.api.images import ImageView, Named
 from shared.catalog.records import Failure, ImageType, Progress
+from shared.events import Uid
 from shared.models import Instant, Strict, SystemName, Tolerant
 from shared.states import State
 
@@ -15,15 +16,17 @@ class PullRequest(Strict):
 
     `force` checks and, where it is damaged, makes again what is placed, even if the registry has
     nothing new. `allowed_uids` and `allowed_gids` name who may use a private image besides its
-    owner; who names nobody leaves that as it is.
+    owner; who names nobody leaves that as it is. `uid` is for admins: for whom it is, as if that
+    user had asked, with the logins that they keep here. So a scheduler stages images in.
     """
 
     reference: Annotated[str, Field(min_length=1, max_length=512)]
     system: SystemName | None = None
-    type: ImageType = "docker"
+    type: Literal["docker"] = "docker"
     force: bool = False
     allowed_uids: Named | None = None
     allowed_gids: Named | None = None
+    uid: Uid | None = None
 
 
 class PullView(Tolerant):

@@ -8,8 +8,12 @@ from shared.errors import ConfigError, MissingDependencyError
 EMBEDDED = "embedded:"
 
 
-def connect_bus(settings: Settings, client_name: str) -> Bus:
-    """The site's bus, not yet opened."""
+def connect_bus(settings: Settings, client_name: str, *, spread: float | None = None) -> Bus:
+    """The site's bus, not yet opened.
+
+    `spread` is for services of which there are thousands: the seconds over which they come back
+    when the broker was away.
+    """
     url = settings.bus.url.get_secret_value()
     queues = work_queues(settings.systems)
     if url == EMBEDDED:
@@ -24,5 +28,5 @@ def connect_bus(settings: Settings, client_name: str) -> Bus:
                 "bus.url names RabbitMQ, but its client is not installed: "
                 "pip install 'dray[rabbitmq]'"
             ) from exc
-        return RabbitBus(url, queues, client_name=client_name)
+        return RabbitBus(url, queues, client_name=client_name, spread=spread)
     raise ConfigError("bus.url: write embedded:, amqp://… or amqps://…")

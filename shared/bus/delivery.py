@@ -49,6 +49,11 @@ def backoff(step: int, *, first: float, ceiling: float) -> float:
     return delay
 
 
+def spread_over(seconds: float) -> float:
+    """When one of very many comes back who were all cut off at the same moment."""
+    return random.uniform(0.0, seconds)
+
+
 def redelivery_delay(redeliveries: int) -> float:
     return backoff(redeliveries, first=0.2, ceiling=2.0)
 

@@ -7,7 +7,7 @@ survive here either. Nothing outlives the process: `durable` says so.
 import asyncio
 import contextvars
 import functools
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -52,7 +52,7 @@ class _Delivery:
     redeliveries: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Queue:
     """What waits for a worker. `filled` counts it, so that a waiting worker can be cancelled."""
 
@@ -98,7 +98,10 @@ class EmbeddedBus:
     durable = False
 
     def __init__(self, queues: Iterable[WorkQueue]) -> None:
-        self._queues = {queue.name: _Queue(queue.name, frozenset(queue.keys)) for queue in queues}
+        self._queues: dict[str, _Queue] = {}
+        self._bound: defaultdict[str, list[_Queue]] = defaultdict(list)
+        for queue in queues:
+            self._declare(queue)
         self._consumers: set[_Consumer] = set()
         self._dead: deque[_Dead] = deque(maxlen=MAX_DEAD_LETTERS)
         self._users = 0
@@ -123,7 +126,7 @@ class EmbeddedBus:
         self._require_open()
         body = pack_event(event)
         key = event.routing_key
-        bound = [queue for queue in self._queues.values() if key in queue.keys]
+        bound = self._bound.get(key)
         if not bound:
             raise UndeliverableError(f"no queue is bound to '{key}': nobody would receive it")
         for queue in bound:  # all or none
@@ -140,7 +143,7 @@ class EmbeddedBus:
         self, queue: WorkQueue | AgentQueue, handler: Handler, *, slots: int
     ) -> "_Consumer":
         self._require_open()
-        source = self._queues.setdefault(queue.name, _Queue(queue.name, frozenset(queue.keys)))
+        source = self._queues.get(queue.name) or self._declare(queue)
         vanishes = isinstance(queue, AgentQueue)
         consumer = _Consumer(self, source, handler, slots, vanishes=vanishes)
         self._consumers.add(consumer)
@@ -183,6 +186,16 @@ class EmbeddedBus:
         in_use = any(other.queue is queue for other in self._consumers)
         if vanishes and not in_use and self._queues.get(queue.name) is queue:
             del self._queues[queue.name]
+            for key in queue.keys:
+                self._bound[key].remove(queue)
+                if not self._bound[key]:
+                    del self._bound[key]
+
+    def _declare(self, queue: WorkQueue | AgentQueue) -> _Queue:
+        made = self._queues[queue.name] = _Queue(queue.name, frozenset(queue.keys))
+        for key in made.keys:
+            self._bound[key].append(made)
+        return made
 
     def _require_open(self) -> None:
         if not self.connected:
@@ -204,6 +217,11 @@ class _Consumer:
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._feeder = asyncio.create_task(self._feed(), name=f"consume-{queue.name}")
+
+    @property
+    def handling(self) -> int:
+        """How many events are in its handler now."""
+        return len(self._tasks)
 
     async def stop(self, deadline: Deadline) -> None:
         self._stopping.set()

@@ -22,8 +22,15 @@ class RabbitBus:
 
     durable = True
 
-    def __init__(self, url: str, queues: Iterable[WorkQueue], *, client_name: str) -> None:
-        self._link = Link(url, client_name)
+    def __init__(
+        self,
+        url: str,
+        queues: Iterable[WorkQueue],
+        *,
+        client_name: str,
+        spread: float | None = None,
+    ) -> None:
+        self._link = Link(url, client_name, spread)
         self._publisher = Publisher(self._link, tuple(queues))
         self._graveyard = Graveyard(self._link)
         self._consumers: list[RabbitConsumer] = []

@@ -17,7 +17,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import DeliveryError
 from yarl import URL
 
-from shared.bus.delivery import backoff
+from shared.bus.delivery import backoff, spread_over
 from shared.deadline import Deadline
 from shared.errors import BusUnavailableError, ConfigError, DeadlineExceededError
 from shared.logging import get_logger
@@ -110,9 +110,11 @@ async def _close(closable: AbstractChannel | AbstractConnection) -> None:
 class Link:
     """Keeps a session alive from `start` to `close`."""
 
-    def __init__(self, url: str, client_name: str) -> None:
+    def __init__(self, url: str, client_name: str, spread: float | None = None) -> None:
+        """With `spread` it waits a random part of these seconds before it connects again."""
         self._url, self.address = _parse(url)
         self._client_name = client_name
+        self._spread = spread
         self._session: Session | None = None
         self._changed = asyncio.Event()
         self._closed = False
@@ -189,9 +191,13 @@ class Link:
                 await self._live(session)
                 if time.monotonic() - began > LAST_RETRY_SECONDS:
                     failures = 0
-            delay = backoff(failures, first=FIRST_RETRY_SECONDS, ceiling=LAST_RETRY_SECONDS)
+            await asyncio.sleep(self._delay(failures))
             failures += 1
-            await asyncio.sleep(delay)
+
+    def _delay(self, failures: int) -> float:
+        if self._spread is not None:
+            return spread_over(self._spread)
+        return backoff(failures, first=FIRST_RETRY_SECONDS, ceiling=LAST_RETRY_SECONDS)
 
     async def _live(self, session: Session) -> None:
         self._session = session

@@ -27,12 +27,14 @@ GATEWAY_EVENTS = WorkQueue(
         "image.placed",
         "image.removal_proposed",
         "image.expired",
+        "image.lost",
+        "inventory.requested",
+        "inventory.found",
         "login.checked",
-        "node.staged",
-        "node.failed",
-        "node.heartbeat",
     ),
 )
+# Thousands at once, all alike: taken many at a time, and never before what pulls wait for.
+GATEWAY_NODES = WorkQueue("gateway.nodes", ("node.staged", "node.failed", "node.heartbeat"))
 
 
 def distributor_queue(system: str) -> WorkQueue:
@@ -43,6 +45,8 @@ def distributor_queue(system: str) -> WorkQueue:
             f"image.readers_changed.{system}",
             f"image.expire_requested.{system}",
             f"image.removal_decided.{system}",
+            f"inventory.expected.{system}",
+            f"inventory.unknown.{system}",
         ),
     )
 
@@ -56,5 +60,6 @@ def work_queues(systems: Iterable[str]) -> tuple[WorkQueue, ...]:
         CONVERTER_PULLS,
         CONVERTER_CHECKS,
         GATEWAY_EVENTS,
+        GATEWAY_NODES,
         *(distributor_queue(system) for system in systems),
     )

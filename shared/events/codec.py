@@ -15,6 +15,13 @@ from shared.events.images import (
     RemovalDecided,
     RemovalProposed,
 )
+from shared.events.inventory import (
+    ImageLost,
+    InventoryExpected,
+    InventoryFound,
+    InventoryRequested,
+    InventoryUnknown,
+)
 from shared.events.logins import LoginChecked, LoginRequested
 from shared.events.nodes import JobAllocated, JobReleased, NodeFailed, NodeHeartbeat, NodeStaged
 from shared.events.pulls import (
@@ -42,6 +49,11 @@ AnyEvent = Annotated[
     | RemovalProposed
     | RemovalDecided
     | ImageExpired
+    | ImageLost
+    | InventoryRequested
+    | InventoryExpected
+    | InventoryFound
+    | InventoryUnknown
     | LoginRequested
     | LoginChecked
     | JobAllocated

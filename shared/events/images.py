@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from shared.events.base import Event, PullEvent
+from shared.events.base import Event, PullEvent, ShortText
 from shared.image.recipe import Recipe
+from shared.layout import PlacedLayout
 from shared.models import Bytes, ImageId, Sha256, SystemName, Tolerant
 
 Uid = Annotated[int, Field(ge=0, lt=1 << 32)]
@@ -25,6 +26,8 @@ class PlacementRequested(PullEvent):
     type: Literal["placement.requested"] = "placement.requested"
     system: SystemName
     recipe: Recipe
+    reference: ShortText = ""
+    """What users call it: some images get a better layout."""
     readers: Readers | None = None
     """Who may use it; None: everybody."""
 
@@ -41,6 +44,8 @@ class ImagePlaced(PullEvent):
     image_id: ImageId
     content_digest: Sha256
     size: Bytes
+    layout: PlacedLayout | None = None
+    """None where files have none."""
 
 
 class SystemEvent(Event):

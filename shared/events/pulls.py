@@ -6,11 +6,33 @@ from pydantic import Field, StringConstraints
 
 from shared.errors import DrayError
 from shared.events.base import MAX_TEXT, PullEvent, ShortText
+from shared.events.images import Uid
+from shared.formats import MAX_PATH, Format
 from shared.image.recipe import DeadShare, PackOptions, Recipe
 from shared.models import Bytes, Digest, Tolerant
 from shared.states import State
 
+MAX_GROUPS = 4096
+_Path = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*$", max_length=MAX_PATH)]
+_Identity = Annotated[str, Field(max_length=1024)]
 Ticket = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{16,256}$")]
+
+
+class ImportedFile(Tolerant):
+    """What somebody imports, and whose rights must suffice to read it."""
+
+    path: _Path
+    format: Format | None = None
+    """None: what only a look into it tells."""
+    image: Annotated[str, Field(max_length=512)] | None = None
+    """Which one, of a file that holds several."""
+    uid: Uid
+    gids: Annotated[tuple[Uid, ...], Field(max_length=MAX_GROUPS)] = ()
+
+    @property
+    def what(self) -> tuple[str, str | None, str | None, int]:
+        """The same for the same import, in whatever group its user asks."""
+        return self.path, self.format, self.image, self.uid
 
 
 class PullRequested(PullEvent):
@@ -25,6 +47,8 @@ class PullRequested(PullEvent):
     """Who asks, as whoever examines the image is told."""
     ticket: Ticket | None = None
     """Good once, at a gateway, for the credentials of the user who asked."""
+    file: ImportedFile | None = None
+    """Where the image is, if in no registry."""
 
 
 class RefreshRequested(PullEvent):
@@ -36,6 +60,9 @@ class RefreshRequested(PullEvent):
     known_digest: Digest
     ticket: Ticket | None = None
     """Good once, at a gateway, for the credentials of the user who asked."""
+    file: ImportedFile | None = None
+    known_file: _Identity | None = None
+    """What the file was when it was imported."""
 
 
 class LayerProgress(Tolerant):
@@ -81,6 +108,8 @@ class ImageConverted(PullEvent):
     recipe: Recipe
     authenticated: bool = False
     """Whether the registry gave it only to the user's credentials: then it is private."""
+    file: _Identity | None = None
+    """What tells the file that was imported from any other; None: that cannot be told."""
 
 
 class PullFailed(PullEvent):

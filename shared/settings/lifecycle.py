@@ -9,6 +9,9 @@ from shared.models import Digest, Strict
 from shared.settings.types import Seconds
 
 Count = Annotated[int, Field(ge=0)]
+Somebody = Annotated[
+    str, StringConstraints(pattern=r"^(\*|@?[A-Za-z0-9_][A-Za-z0-9_.-]*\$?)$", max_length=256)
+]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 
@@ -20,6 +23,15 @@ class QuotaSettings(Strict):
     """Of different images: several references to one image count once."""
     user_pulls_in_flight: Count | None = None
     system_bytes: Count | None = None
+
+
+class ImportSettings(Strict):
+    """Who may make images of files. A user by name or uid, `@` and a group's, or `*`: everybody."""
+
+    allow: tuple[Somebody, ...] = ()
+    """Nobody by default; admins have to be named, too."""
+    allow_public: tuple[Somebody, ...] = ()
+    """Of those: who may give what they import to everybody."""
 
 
 class AdmissionSettings(Strict):

@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr
 
 from shared.image.recipe import DeadShare, PackOptions
 from shared.models import Strict
+from shared.settings.layout import LayoutSettings
 from shared.settings.types import Platform, Seconds, this_platform
 
 
@@ -21,6 +22,9 @@ class SystemSettings(Strict):
     """Without being used; 0: never."""
     max_bytes: Annotated[int, Field(ge=0)] | None = None
     """Instead of what the quotas say of every system."""
+    reserve_bytes: Annotated[int, Field(ge=0)] = 1 << 30
+    """Of the file system, that no image may take."""
+    layout: LayoutSettings = LayoutSettings()
 
 
 class RegistrySettings(Strict):

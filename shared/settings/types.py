@@ -2,6 +2,7 @@
 
 import ipaddress
 import platform
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -25,6 +26,14 @@ def _listen_address(value: str) -> str:
     return value
 
 
+def _absolute(value: Path) -> Path:
+    if not value.is_absolute():
+        message = "write an absolute path, one that begins with /"
+        raise ValueError(message)
+    return value
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Listen = Annotated[str, AfterValidator(_listen_address)]
 
 

@@ -1,13 +1,11 @@
-"""Converter, distributor, node agent."""
+"""Converter and distributor."""
 
-import socket
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from shared.models import NodeName, Strict, SystemName
-from shared.settings.types import GatewayUrl, Listen, Seconds
+from shared.models import Strict, SystemName
+from shared.settings.types import AbsolutePath, GatewayUrl, Listen, Seconds
 
 
 class ConverterSettings(Strict):
@@ -21,6 +19,10 @@ class ConverterSettings(Strict):
     """Compression threads of each layer in work; 0 takes one per core."""
     pull_timeout: Seconds = 4 * 3600.0
     max_layer_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 30
+    import_dirs: tuple[AbsolutePath, ...] = ()
+    """Below which files may be imported; none given: anywhere that their users may read."""
+    import_min_uid: Annotated[int, Field(ge=1, le=0xFFFFFFFF)] = 1000
+    """Users below are services, whose files are the site's."""
     gateway: GatewayUrl | None = None
     """Where to fetch users' registry passwords; default: the gateway of the same machine."""
 
@@ -50,16 +52,13 @@ class DistributorSettings(Strict):
     """How often it asks again whether what should go may go, and ends what has no grace left."""
     removal_grace: Seconds = 86400.0
     """How long the file of a removed image stays, without a name that anybody looks for."""
-
-
-class AgentSettings(Strict):
-    """One compute node."""
-
-    listen: Listen = "127.0.0.1:7603"
-    node: NodeName = Field(default_factory=socket.gethostname)
-    system: SystemName = "local"
-    run_dir: Path | None = None
-    """Mounts, job state and the local socket; default `agent` in data_dir."""
-    mount: Literal["auto", "loop", "squashfuse", "unpack"] = "auto"
-    stage_timeout: Seconds = 120.0
-    heartbeat: Seconds = 30.0
+    reconcile_interval: Seconds = 3600.0
+    """How often image directories and the catalog are compared."""
+    reconcile_grace: Seconds = 300.0
+    """What is younger is not looked at: not everybody may see it yet."""
+    unknown_grace: Seconds = 7 * 86400.0
+    """How long an image stays that the catalog does not know, before it is asked to go."""
+    scrub_days: Annotated[int, Field(ge=0, le=3650)] = 30
+    """How often each image is read and compared with its recipe; 0: never."""
+    scrub_rate: Annotated[int, Field(ge=1 << 20)] = 32 << 20
+    """In bytes per second, for each system."""

@@ -1,6 +1,7 @@
 """The bench itself, at a tiny scale: that it measures and reports, not how fast anything is."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -208,8 +209,33 @@ def test_a_million_files_on_a_small_scale(tmp_path: Path) -> None:
     assert not (tmp_path / "million").exists()
 
 
+def test_a_tree_on_a_small_scale(tmp_path: Path) -> None:
+    options = ("--files", "2000", "--gigabytes", "0.07", "--work", str(tmp_path / "tree"))
+    text = bench("bench.tree", *options)
+    assert "2,022 inodes" in text
+    assert "1 parts (1 re-used)" in text
+    assert "For 10,116,157 inodes and 892 GB" in text
+    assert not (tmp_path / "tree").exists()
+
+
 def test_the_gateway_is_compared_with_a_bare_handler() -> None:
     options = ["--images", "50", "--usage", "100", "--rounds", "1", "--seconds", "0.3"]
     text = bench("bench.gateway", *options, "--settle", "0")
     for said in ("of the bare handler's rate", "list, page of 1000", "queue, 200 pulls", "timers"):
+        assert said in text
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not is_root(), reason="only root can mount images")
+def test_staging_reads_little_of_an_image_that_is_known_in_part(tmp_path: Path) -> None:
+    text = bench("bench.staging", "--mib", "8", "--work", str(tmp_path))
+    shares = [float(share) for share in re.findall(r"shared +([\d.]+)%", text)]
+    assert shares[0] == pytest.approx(100, abs=1)
+    assert shares[1] < 20
+    assert "50 jobs of 5 images, copy: all ready" in text
+
+
+def test_a_large_job_is_measured_from_its_announcement_to_its_end() -> None:
+    text = bench("bench.jobs", "--nodes", "250")
+    for said in ("announced", "answered, while it is polled", "heartbeats", "released", "polled"):
         assert said in text

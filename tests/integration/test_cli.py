@@ -116,6 +116,9 @@ async def test_the_node_has_reported_and_the_queue_is_empty(up: Up) -> None:
         return bool(json.loads((await up.dray("nodes", "--json")).out)["items"])
 
     await eventually(reported, within=30)
+    [node] = json.loads((await up.dray("nodes", "--json")).out)["items"]
+    assert node["capacity"]["cpus"] == os.cpu_count()
+    assert node["capacity"]["cache"] is None
     assert (await up.dray("queue")).out == "Nothing is being pulled.\n"
     assert (await up.dray("queue", "dead")).out == "No event has failed for good.\n"
 
@@ -206,6 +209,26 @@ async def test_without_an_agent_run_says_who_would_mount(up: Up, tmp_path: Path)
     assert ran.code == 125
     assert ran.err.count("no node agent answers") == 1
     assert "stays mounted" not in ran.err
+
+
+@pytest.mark.usefixtures("enterable")
+async def test_in_a_job_the_image_is_that_of_the_job_and_no_gateway_is_asked(up: Up) -> None:
+    image = json.loads((await up.dray("lookup", "--json", up.reference)).out)
+    job = {
+        "DRAY_URL": "http://127.0.0.1:1",
+        "DRAY_SOCKET": str(up.site.data / "agent/agent.sock"),
+        "DRAY_IMAGE": up.reference,
+        "DRAY_IMAGE_ID": image["id"],
+        "DRAY_IMAGES": f"{image['id']},{image['content_digest']},{image['size']}",
+    }
+    ran = await up.dray("run", "-e", "A=b", "--", "sh", "-c", "echo $DRAY_DEMO $A; pwd", **job)
+    assert (ran.code, ran.out) == (0, "1 b\n/opt/hello\n"), ran.err
+    ran = await up.dray("run", **job)
+    assert ran.out.startswith("Hello from inside the image"), ran.err
+    ran = await up.dray("run", "--", "true", **(job | {"DRAY_IMAGES": "not,what,it,should,be"}))
+    assert ran.code == 125
+    assert "DRAY_IMAGES holds 'not,what,it,should,be', which is not id,digest,size" in ran.err
+    await eventually(up.given_back, within=5)
 
 
 async def test_a_second_up_on_the_same_data_is_refused(up: Up) -> None:

@@ -145,11 +145,11 @@ async def test_jobs_are_listed_with_their_nodes(
     assert status == 202, view
 
     async def staged() -> bool:
-        return "1 staged" in (await me.dray("jobs", "4711")).out
+        return "1 staged" in (await me.dray("jobs", "4711", "--wait", "--timeout", "5")).out
 
     await eventually(staged, within=30)
     listed = (await me.dray("jobs", "--no-header", "--running")).out.split()
-    assert listed[:2] == ["4711", "cluster"]
+    assert (listed[0], listed[2], listed[4:6]) == ("4711", "cluster", ["node1", "1/1"])
     nodes = (await me.dray("jobs", "4711", "--all-nodes", "--json")).json["nodes"]
     assert [(node["node"], node["state"]) for node in nodes] == [("node1", "STAGED")]
     assert (await me.dray("jobs", "absent")).code == 1

@@ -4,8 +4,8 @@ import contextlib
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class Place:
     """Directories of one node, and images in them."""
 
     root: Path
+    cache: Mapping[str, Any] = field(default_factory=dict)
+    """Its settings; none: the agent has no cache."""
 
     @property
     def agent_dir(self) -> Path:
@@ -58,10 +60,10 @@ class Place:
         return Settings.model_validate(self.document(mount))
 
     def document(self, mount: str) -> dict[str, Any]:
-        return {
-            "data_dir": str(self.root),
-            "agent": {"mount": mount, "node": "n1", "listen": "127.0.0.1:0"},
-        }
+        agent: dict[str, Any] = {"mount": mount, "node": "n1", "listen": "127.0.0.1:0"}
+        if self.cache:
+            agent["cache"] = dict(self.cache)
+        return {"data_dir": str(self.root), "agent": agent}
 
     def image(self, name: str, codec: str = "gzip") -> PlacedImage:
         tree = small_tree(self.root / "trees" / name, greeting=f"this is {name}\n")

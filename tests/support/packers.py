@@ -16,9 +16,10 @@ def children(packers: Packers) -> set[int]:
     return set() if packers._nursery is None else children_of(nursery(packers))
 
 
-def children_of(pid: int) -> set[int]:
+def children_of(thread: int) -> set[int]:
+    """Of a process the ones that its first thread has started."""
     with suppress(FileNotFoundError, ProcessLookupError):
-        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+        return set(map(int, Path(f"/proc/{thread}/task/{thread}/children").read_text().split()))
     return set()
 
 

@@ -15,6 +15,8 @@ from tests.support.site import Site
 SECONDS = 30.0
 POLLED = {"MISSING", "INIT", "PENDING", "PULLING", "EXAMINATION", "CONVERSION", "TRANSFER"}
 CONFIG = {"Env": ["A=b", "PATH=/bin"], "WorkingDir": "/srv", "Entrypoint": ["/bin/run"]}
+IMPORTER = 4203
+"""The only user who may import."""
 USER, PASSWORD = "robot", "to:ken\"with'all\\of:it"
 
 

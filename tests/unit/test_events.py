@@ -15,12 +15,18 @@ from shared.events import (
     MAX_EVENT_BYTES,
     AnyEvent,
     Event,
+    ExpectedImage,
     ImageChanged,
     ImageConverted,
     ImageExpired,
     ImageExpireRequested,
+    ImageLost,
     ImagePlaced,
     ImageUnchanged,
+    InventoryExpected,
+    InventoryFound,
+    InventoryRequested,
+    InventoryUnknown,
     JobAllocated,
     JobReleased,
     LayerProgress,
@@ -101,6 +107,24 @@ EXAMPLES: tuple[Event, ...] = (
         correlation_id="expiry", system="local", image_id="a" * 64, mark="c" * 32, remove=True
     ),
     ImageExpired(correlation_id="expiry", system="local", image_id="a" * 64),
+    ImageLost(
+        correlation_id="look",
+        system="local",
+        image_id="a" * 64,
+        as_of=datetime(2026, 1, 1, tzinfo=UTC),
+        message="it is not there",
+    ),
+    InventoryRequested(correlation_id="look", system="local", after="local/docker/a"),
+    InventoryExpected(
+        correlation_id="look",
+        system="local",
+        images=(
+            ExpectedImage(image_id="a" * 64, size=1, ready_at=datetime(2026, 1, 1, tzinfo=UTC)),
+        ),
+        next="local/docker/b",
+    ),
+    InventoryFound(correlation_id="look", system="local", images=("a" * 64,)),
+    InventoryUnknown(correlation_id="look", system="local", images=("a" * 64,)),
     LoginRequested(
         correlation_id="login", login_id="l", registry="registry.example.org", ticket="t" * 32
     ),
@@ -124,6 +148,8 @@ KEYS: dict[type[Event], str] = {
     ReadersChanged: "image.readers_changed.local",
     ImageExpireRequested: "image.expire_requested.local",
     RemovalDecided: "image.removal_decided.local",
+    InventoryExpected: "inventory.expected.local",
+    InventoryUnknown: "inventory.unknown.local",
     JobAllocated: "agent.node1",
     JobReleased: "agent.node1",
 }

@@ -18,13 +18,15 @@ from services.gateway.auth.identity import (
 )
 from services.gateway.auth.locations import location
 from services.gateway.images import is_image_id, not_ready
+from services.gateway.imports import Imports
 from services.gateway.lifecycle import Lifecycle
 from services.gateway.logins import Logins
 from services.gateway.lookups import Lookups
 from services.gateway.pulls import Pulls
+from services.gateway.repeated import RepeatedLookups
 from services.gateway.shifter.answers import wire_answer
 from services.gateway.shifter.asking import WirePulls
-from services.gateway.shifter.body import brought_login, parse_readers
+from services.gateway.shifter.body import brought_login, parse_import, parse_readers
 from services.gateway.shifter.images import WireImages
 from services.gateway.shifter.view import pull_view, queue_view, usage_view
 from services.gateway.transitions import PullTarget
@@ -34,9 +36,9 @@ from shared.http.answers import read_query
 from shared.models import Tolerant
 
 DOCKER: Final = "docker"
+CUSTOM: Final = "custom"
 BY_ID: Final = "id"
 ELSEWHERE: Final = {
-    "custom": "images that were imported, and this gateway imports none",
     "local": "directories of a node, which no gateway knows",
 }
 QUEUE_LIMIT: Final = 1000
@@ -62,16 +64,20 @@ class ShifterHandlers:
         *,
         images: WireImages,
         asking: WirePulls,
+        imports: Imports,
         pulls: Pulls,
         lookups: Lookups,
+        repeated: RepeatedLookups,
         lifecycle: Lifecycle,
         logins: Logins,
         usage: Usage,
     ) -> None:
         self._images = images
         self._asking = asking
+        self._imports = imports
         self._pulls = pulls
         self._lookups = lookups
+        self._repeated = repeated
         self._lifecycle = lifecycle
         self._logins = logins
         self._usage = usage
@@ -108,7 +114,8 @@ class ShifterHandlers:
 
     async def lookup(self, request: web.Request) -> web.Response:
         principal = principal_of(request)
-        if image_id := _image_id(request):
+        image_id = _image_id(request)
+        if image_id:
             system = self._system(request)
             found = await self._images.by_id(principal, system, image_id)
             if found is None:
@@ -120,13 +127,17 @@ class ShifterHandlers:
                 raise not_ready(target, await self._lookups.standing(principal, target))
         entry, record = found
         self._usage.note("lookups", principal, entry)
-        self._lifecycle.used(entry)
-        return wire_answer(record)
+        response = wire_answer(record)
+        if not image_id and self._images.is_of(entry):
+            self._repeated.keep(request, entry, response)
+        return response
 
     async def pull(self, request: web.Request) -> web.Response:
         principal = principal_of(request)
         principal.require(Scope.PULL)
         target = self._target(request)
+        if target.itype == CUSTOM:
+            raise UnknownTypeError("no registry has images of the type 'custom': import a file")
         readers = parse_readers(await request.read())
         return wire_answer(pull_view(await self._asking.ask(principal, target, readers)))
 
@@ -171,7 +182,14 @@ class ShifterHandlers:
         return wire_answer({"status": True})
 
     async def import_file(self, request: web.Request) -> web.Response:
-        raise UnknownTypeError("this gateway imports no files; pull the image from a registry")
+        """The same request starts an import and then polls it, as for a pull."""
+        principal = principal_of(request)
+        target = self._target(request)
+        if target.itype != CUSTOM:
+            raise UnknownTypeError("what is imported has the type 'custom'")
+        wanted = parse_import(await request.read())
+        asked = await self._imports.asked(target, principal, wanted)
+        return wire_answer(pull_view(await self._asking.ask_import(principal, asked)))
 
     async def _expire(self, request: web.Request, principal: Principal) -> None:
         expiry = self._lifecycle.expiry
@@ -184,12 +202,14 @@ class ShifterHandlers:
         return self._pulls.system(request.match_info["system"])
 
     def _target(self, request: web.Request) -> PullTarget:
-        itype = request.match_info["type"]
+        itype, system = request.match_info["type"], request.match_info["system"]
         if itype == DOCKER:
-            return self._pulls.target(request.match_info["system"], DOCKER, _tag(request))
+            return self._pulls.target(system, DOCKER, _tag(request))
+        if itype == CUSTOM:
+            return self._pulls.target(system, CUSTOM, _tag(request))
         if itype == BY_ID:
             raise InvalidInputError("an id names what is here already: pull it by its name")
-        what = ELSEWHERE.get(itype, "nothing: write docker, or id")
+        what = ELSEWHERE.get(itype, "nothing: write docker, custom, or id")
         raise UnknownTypeError(f"image not found: the type '{itype}' means {what}")
 
 

@@ -6,7 +6,7 @@ theirs begins another one. Else a client that looks twice a second would start a
 and again, and never learn why.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -14,11 +14,11 @@ from typing import Final
 from services.gateway.access import named_by_owner
 from services.gateway.auth.identity import Principal
 from services.gateway.pulls import Pulls
-from services.gateway.transitions import PullTarget
+from services.gateway.wishes import PullTarget, Request
 from shared.catalog.interface import Catalog, Change
 from shared.catalog.records import ImageRecord
 from shared.deadline import Deadline
-from shared.events import Readers
+from shared.events import ImportedFile, Readers
 from shared.models import utcnow
 from shared.states import State
 
@@ -41,13 +41,33 @@ class WirePulls:
         self, principal: Principal, target: PullTarget, readers: Readers | None
     ) -> ImageRecord:
         """Where the pull is that this user waits for, or that begins now."""
-        who = _name(principal)
         own = await self._pulls.own(target, principal)
-        record = await self._catalog.images.get(own.key)
-        if record is not None and _waited_for(record, who, readers, utcnow()):
+        begin = partial(self._pulls.request, target, principal, readers=readers)
+        return await self._asked(principal, own.key, readers, None, begin)
+
+    async def ask_import(self, principal: Principal, asked: Request) -> ImageRecord:
+        """The same of an import, which is polled like a pull."""
+        begin = partial(self._pulls.begin, asked, principal)
+        return await self._asked(principal, asked.target.key, asked.readers, asked.file, begin)
+
+    async def _asked(
+        self,
+        principal: Principal,
+        key: str,
+        readers: Readers | None,
+        file: ImportedFile | None,
+        begin: Callable[[], Awaitable[ImageRecord]],
+    ) -> ImageRecord:
+        who = _name(principal)
+        record = await self._catalog.images.get(key)
+        if (
+            record is not None
+            and _what(record.file) == _what(file)
+            and _waited_for(record, who, readers, utcnow())
+        ):
             await self._change(record, partial(_without, who=who))
             return record
-        record = await self._pulls.request(target, principal, readers=readers)
+        record = await begin()
         if not record.state.in_flight:
             return record
         return await self._change(record, partial(_with, who=who))
@@ -63,6 +83,10 @@ class WirePulls:
 
         deadline = Deadline.after(self._timeout)
         return await self._catalog.images.change(record.key, step, deadline) or record
+
+
+def _what(file: ImportedFile | None) -> object:
+    return None if file is None else file.what
 
 
 def _waited_for(record: ImageRecord, who: str, readers: Readers | None, now: datetime) -> bool:

@@ -55,6 +55,11 @@ class WireImages:
         found = await self._lookups.image(principal, target)
         return None if found is None else await self._shown(principal, found[0])
 
+    def is_of(self, entry: Entry) -> bool:
+        """Whether what is shown of a record is made of this very version."""
+        made = self._kept.get(entry.key)
+        return made is not None and made.is_of(entry)
+
     async def by_id(
         self, principal: Principal, system: str, image_id: str
     ) -> tuple[Entry, WireRecord] | None:

@@ -9,6 +9,8 @@ from typing import Any, Final
 from services.gateway.access import readers_of
 from services.gateway.directory import Entry
 from shared.catalog.records import ImageRecord, UsageRecord
+from shared.imported import TYPE as CUSTOM
+from shared.imported import is_imported, untyped
 from shared.reference import DEFAULT_REGISTRY
 from shared.states import State
 
@@ -66,7 +68,7 @@ def usage_view(record: UsageRecord) -> WireRecord:
         "user": record.user,
         "uid": record.uid if record.uid is not None else MISSING,
         "system": record.system,
-        "type": "docker",
+        "type": CUSTOM if is_imported(record.reference) else "docker",
         "tag": short(record.reference),
         "id": record.image_id or MISSING,
         "time": record.last.timestamp(),
@@ -74,7 +76,9 @@ def usage_view(record: UsageRecord) -> WireRecord:
 
 
 def short(reference: str) -> str:
-    """As users of Shifter write it: without a registry where Docker's own is meant."""
+    """As users of Shifter write it beside a type: without a registry where Docker's is meant."""
+    if is_imported(reference):
+        return untyped(reference)
     for prefix in _USUAL:
         if reference.startswith(prefix):
             return reference.removeprefix(prefix)

@@ -7,7 +7,7 @@ import pytest_asyncio
 
 from tests.support.munged import Munged
 from tests.support.registry import DebianRegistry
-from tests.support.shifter_wire import PASSWORD, USER, Wire
+from tests.support.shifter_wire import IMPORTER, PASSWORD, USER, Wire
 from tests.support.site import Site
 
 
@@ -22,6 +22,7 @@ async def wire(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wire]:
         settings = {
             "gateway": {"munge_socket": str(munged.socket)},
             "usage": {"flush_interval": 0.2},
+            "imports": {"allow": [str(IMPORTER)]},
         }
         async with Site(directory / "site", settings) as site:
             await site.up()

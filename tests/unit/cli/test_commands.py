@@ -14,6 +14,7 @@ from cli.completion import places
 from cli.main import app
 from cli.sections import SECTIONS
 from shared.api import DeadLettersView, DeadLetterView, ImagePage, NodesView, NodeView, QueueView
+from shared.events.nodes import NodeCache, NodeCapacity
 from shared.states import State
 from tests.support.scripted_gateway import Reply, Script, problem, says, scripted_gateway
 from tests.support.views import (
@@ -28,6 +29,13 @@ from tests.support.views import (
 )
 
 Served = tuple[str, Script]
+CAPACITY = NodeCapacity(
+    version="0.1",
+    cpus=64,
+    memory_bytes=1 << 38,
+    booted_at=NOW,
+    cache=NodeCache(policy="copy", max_bytes=64 * 10**9, used_bytes=10**9, images=3),
+)
 
 
 @pytest.fixture
@@ -150,15 +158,25 @@ def test_nodes_are_shown_with_how_they_mount(served: Served) -> None:
         mounts=2,
         seen_at=NOW,
     )
-    script.on("GET /api/v1/nodes", says(NodesView(items=(node,))))
-    row = _dray(url, "nodes", "--no-header").stdout.split()
-    assert row[:7] == ["nid1", "local", "6.1", "loop", "gzip,", "zstd", "2"]
-    assert _dray(url, "nodes", "-q").stdout == "nid1\n"
+    script.on("GET /api/v1/nodes?limit=500", says(NodesView(items=(node,), next="x")))
+    lost = node.model_copy(update={"node": "nid2", "lost": True, "capacity": CAPACITY})
+    script.on("GET /api/v1/nodes?after=x&limit=500", says(NodesView(items=(lost,))))
+    rows = [line.split() for line in _dray(url, "nodes", "--no-header").stdout.splitlines()]
+    assert rows[0][:3] == ["nid1", "local", "ALIVE"]
+    assert rows[0][-5:] == ["loop", "gzip,", "zstd", "2", "6.1"]
+    assert rows[1][:3] == ["nid2", "local", "LOST"]
+    assert rows[1][-7:] == ["1.0", "GB", "of", "64.0", "GB", "6.1", "0.1"]
+    assert _dray(url, "nodes", "-q").stdout == "nid1\nnid2\n"
+    found = json.loads(_dray(url, "nodes", "--json").stdout)["items"]
+    assert [each["node"] for each in found] == ["nid1", "nid2"]
+    asked = "GET /api/v1/nodes?state=lost&nodes=nid%5B1-9%5D&limit=500"
+    script.on(asked, says(NodesView(items=())))
+    assert _dray(url, "nodes", "nid[1-9]", "--lost").stdout == "There is no such node.\n"
 
 
 def test_an_answer_of_another_version_is_named(served: Served) -> None:
     url, script = served
-    script.on("GET /api/v1/nodes", Reply(b'{"items": [{"node": "n"}]}'))
+    script.on("GET /api/v1/nodes?limit=500", Reply(b'{"items": [{"node": "n"}]}'))
     shown = _dray(url, "nodes")
     assert shown.returncode == 3
     assert "another version" in shown.stderr

@@ -7,6 +7,7 @@ import pytest
 
 from cli.errors import UnexpectedAnswerError, UsageError
 from cli.inspect import Wish, inspect
+from shared.layout import PlacedLayout
 from tests.support.scripted_gateway import says, scripted_gateway
 from tests.support.views import REFERENCE, image_detail, image_view
 
@@ -35,6 +36,18 @@ def test_layers_and_sums_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "data        3.0 MB in 1 layer" in lines
     assert "dead        300 kB (8.7 %); 5 B left out" in lines
     assert "shared      3.0 MB with other images; 457 kB are its own" in lines
+
+
+def test_the_layout_of_a_file_on_lustre_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    given = PlacedLayout(stripes=4, stripe_size=1 << 20, pool="flash", mirrors=2, warmed=True)
+    assert _inspect(image_detail(layout=given)) == 0
+    told = "layout      4 stripes of 1024 KiB, pool flash, 2 mirrors, warmed"
+    assert told in capsys.readouterr().out.splitlines()
+    assert _inspect(image_detail(layout=PlacedLayout(stripes=1, fallback="no such pool"))) == 0
+    told = "layout      1 stripe, not as configured: no such pool"
+    assert told in capsys.readouterr().out.splitlines()
+    assert _inspect(image_detail()) == 0
+    assert "layout " not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("drawn", [False, True])

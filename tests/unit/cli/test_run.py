@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -13,7 +13,15 @@ from cli.agent import Agent
 from cli.answers import Image, read_image
 from cli.enter import DEFAULT_PATH
 from cli.errors import RefusedError, UnreachableError, UsageError
-from cli.run import Wish, command_for, environment_for, run_in_image, workdir_for
+from cli.main import app
+from cli.run import (
+    Wish,
+    command_for,
+    environment_for,
+    image_of_job,
+    run_in_image,
+    workdir_for,
+)
 from shared.api import MountRequest, MountView
 from tests.support.scripted_gateway import Reply, problem, says, scripted_agent, scripted_gateway
 from tests.support.squashfs import is_root
@@ -53,6 +61,62 @@ def test_the_command_follows_docker_s_rule(
     entrypoint: tuple[str, ...], cmd: tuple[str, ...], wish: Wish, expected: tuple[str, ...]
 ) -> None:
     assert command_for(wish, _image(entrypoint=entrypoint, cmd=cmd)) == expected
+
+
+def pinned(*letters: str) -> str:
+    return ";".join(f"{letter * 64},{'d' * 64},4096" for letter in letters)
+
+
+def test_a_job_s_image_is_the_one_whose_id_it_carries_or_its_first() -> None:
+    image, name = image_of_job({"DRAY_IMAGES": pinned("a", "b"), "DRAY_IMAGE": "alpine:3"})
+    assert (image.image_id, image.size, name) == ("a" * 64, 4096, "alpine:3")
+    job = {"DRAY_IMAGES": pinned("a", "b"), "DRAY_IMAGE_ID": "b" * 64}
+    assert image_of_job(job)[0].image_id == "b" * 64
+
+
+@pytest.mark.parametrize(
+    ("job", "told"),
+    [
+        ({}, "no image is named"),
+        ({"DRAY_IMAGES": ""}, "no image is named"),
+        ({"DRAY_IMAGES": ";"}, "no image is named"),
+        ({"DRAY_IMAGES": "../x,y,z"}, "not id,digest,size"),
+        ({"DRAY_IMAGES": pinned("a"), "DRAY_IMAGE_ID": "c" * 64}, "none of the images"),
+    ],
+)
+def test_what_is_wrong_with_a_job_s_variables_is_said(job: dict[str, str], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        image_of_job(job)
+
+
+@pytest.mark.parametrize(
+    ("words", "reference", "command"),
+    [
+        ((), None, ()),
+        (("--",), None, ()),
+        (("--", "hostname"), None, ("hostname",)),
+        (("-e", "A=b", "--", "ls", "-l", "--", "x"), None, ("ls", "-l", "--", "x")),
+        (("alpine",), "alpine", ()),
+        (("alpine", "--", "ls", "-l"), "alpine", ("ls", "-l")),
+        (("-e", "A=b", "alpine", "ls", "--", "x"), "alpine", ("ls", "--", "x")),
+    ],
+)
+def test_two_dashes_instead_of_an_image_mean_the_job_s(
+    words: tuple[str, ...],
+    reference: str | None,
+    command: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wishes: list[Wish] = []
+
+    def ran(_url: str, _socket: Path | None, wish: Wish, _wait: float) -> NoReturn:
+        wishes.append(wish)
+        raise UsageError("seen")
+
+    monkeypatch.setattr("cli.run.run_in_image", ran)
+    with pytest.raises(SystemExit):
+        app(["run", *words])
+    assert [(wish.reference, wish.command) for wish in wishes] == [(reference, command)]
 
 
 def test_an_image_without_a_command_needs_one() -> None:

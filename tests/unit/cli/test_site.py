@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from cli import nodes, usage
+from cli import jobs, usage
 from cli.errors import UsageError
 from cli.gateway import Gateway
-from cli.nodes import JobsWish
+from cli.jobs import JobsWish, JobWish
 from cli.tables import Style
 from shared.api import (
     JobPage,
@@ -33,9 +33,11 @@ SUMMARY = JobSummary(
     job_id="4711",
     system="daint",
     images=("a" * 64,),
+    hostlist="nid[1-3]",
     announced_by="slurm",
     uid=os.getuid(),
     announced_at=NOW,
+    reserved_until=None,
     released_at=None,
     node_count=3,
     counts={StagingState.STAGED: 2, StagingState.FAILED: 1},
@@ -67,25 +69,69 @@ def test_jobs_are_listed_with_where_their_nodes_are(
     )
     me = pwd.getpwuid(os.getuid()).pw_name
     wish = JobsWish("daint", me, running=True, limit=2)
-    assert nodes.jobs(Gateway(url), wish, json=False) == 0
+    assert jobs.jobs(Gateway(url), wish, json=False) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
-    assert lines[1].split()[:8] == ["4711", "daint", "3:", "2", "staged,", "1", "failed", "1"]
-    assert lines[1].split()[8] == me
-    nodes.jobs(Gateway(url), wish, Style(quiet=True), json=False)
+    shown = lines[1].split()
+    assert shown[:7] == ["4711", me, "daint", "a" * 12, "nid[1-3]", "2/3", "1"]
+    assert shown[-1] == "running"
+    jobs.jobs(Gateway(url), wish, Style(quiet=True), json=False)
     assert capsys.readouterr().out == "4711\n4711\n"
+    jobs.jobs(Gateway(url), wish, json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert [each["job_id"] for each in found["items"]] == ["4711", "4711"]
 
 
 def test_one_job_shows_the_nodes_in_trouble_and_ends_with_1(
     served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url, script = served
-    script.on("GET /api/v1/jobs/4711", says(_job(FAILED)))
-    assert nodes.job(Gateway(url), "4711", all_nodes=False, json=False) == 1
+    pages = _job(STAGED, FAILED, STAGED.model_copy(update={"node": "nid3"}))
+    script.on("GET /api/v1/jobs/4711?nodes=all&limit=1000", says(pages))
+    assert jobs.job(Gateway(url), JobWish("4711"), json=False) == 1
     told = capsys.readouterr().out
-    assert "nid2  FAILED        no \N{REPLACEMENT CHARACTER}[2J room" in told
     assert "nodes       3: 2 staged, 1 failed" in told
-    assert told.endswith("2 more nodes: --all-nodes shows them.\n")
+    assert [line.split() for line in told.splitlines()[-3:]] == [
+        ["NODES", "COUNT", "STATE", "REASON"],
+        ["nid2", "1", "FAILED", "no", "\N{REPLACEMENT CHARACTER}[2J", "room"],
+        ["nid[1,3]", "2", "STAGED"],
+    ]
+    assert jobs.job(Gateway(url), JobWish("4711", all_nodes=True), json=False) == 1
+    told = capsys.readouterr().out
+    assert "nid2  FAILED         no \N{REPLACEMENT CHARACTER}[2J room" in told
+    assert "nid1  STAGED  1.5 s" in told
+
+
+def test_a_job_without_nodes_says_what_it_holds(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, script = served
+    reserved = SUMMARY.model_copy(
+        update={"node_count": 0, "hostlist": "", "counts": {}, "reserved_until": NOW}
+    )
+    view = JobView(**dict(reserved), nodes=(), next=None)
+    script.on("GET /api/v1/jobs/4711?nodes=all&limit=1000", says(view))
+    assert jobs.job(Gateway(url), JobWish("4711"), json=False) == 0
+    told = capsys.readouterr().out
+    assert "state       reserved" in told
+    assert "none yet; it holds its images until" in told
+
+
+def test_waiting_for_a_job_asks_until_all_nodes_have_answered(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, script = served
+    pending = SUMMARY.model_copy(update={"counts": {StagingState.PENDING: 3}})
+    views = [JobView(**dict(pending), nodes=(), next=None), _job()]
+    script.on("GET /api/v1/jobs/4711?wait=20.0", *map(says, views))
+    script.on("GET /api/v1/jobs/4711?wait=19.0", says(_job()))
+    script.on("GET /api/v1/jobs/4711?nodes=all&limit=1000", says(_job(STAGED)))
+    wish = JobWish("4711", wait=3600)
+    assert jobs.job(Gateway(url), wish, Style(quiet=True), json=False) == 1
+    assert capsys.readouterr().out == "nid1\n"
+    assert [asked for asked, _ in script.asked if "wait" in asked] == [
+        "GET /api/v1/jobs/4711?wait=20.0"
+    ] * 2
 
 
 def test_all_nodes_of_a_job_are_read_page_by_page(
@@ -93,9 +139,9 @@ def test_all_nodes_of_a_job_are_read_page_by_page(
 ) -> None:
     url, script = served
     path = "GET /api/v1/jobs/4711?nodes=all"
-    script.on(f"{path}&limit=500", says(_job(STAGED, following="nid1")))
-    script.on(f"{path}&after=nid1&limit=500", says(_job(FAILED)))
-    assert nodes.job(Gateway(url), "4711", all_nodes=True, json=True) == 1
+    script.on(f"{path}&limit=1000", says(_job(STAGED, following="nid1")))
+    script.on(f"{path}&after=nid1&limit=1000", says(_job(FAILED)))
+    assert jobs.job(Gateway(url), JobWish("4711"), json=True) == 1
     found = json.loads(capsys.readouterr().out)
     assert [node["node"] for node in found["nodes"]] == ["nid1", "nid2"]
     assert "next" not in found

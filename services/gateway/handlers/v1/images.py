@@ -13,6 +13,7 @@ from services.gateway.directory import Entry
 from services.gateway.images import not_ready
 from services.gateway.lookups import Lookups, Rendered, etag_of
 from services.gateway.pulls import Pulls
+from services.gateway.repeated import RepeatedLookups
 from services.gateway.sharing import Sharing
 from services.gateway.transitions import PullTarget
 from services.gateway.usage.service import Usage
@@ -62,12 +63,15 @@ class ImageHandlers:
         self,
         pulls: Pulls,
         lookups: Lookups,
+        *,
+        repeated: RepeatedLookups,
         sharing: Sharing,
         cursors: Cursors,
         usage: Usage,
     ) -> None:
         self._pulls = pulls
         self._lookups = lookups
+        self._repeated = repeated
         self._sharing = sharing
         self._cursors = cursors
         self._usage = usage
@@ -122,7 +126,10 @@ class ImageHandlers:
         self._usage.note("lookups", principal, entry)
         if request.query_string and read_query(request, ImageQuery).sharing:
             return await self._detailed(entry, principal)
-        return conditional(request, made.body, made.etag)
+        response = conditional(request, made.body, made.etag)
+        if request.match_info["type"] != BY_ID and made.is_of(entry):
+            self._repeated.keep(request, entry, response)
+        return response
 
     async def _detailed(self, entry: Entry, principal: Principal) -> web.Response:
         record = await self._lookups.record(principal, entry)
@@ -144,8 +151,8 @@ class ImageHandlers:
                 return found
             raise NotFoundError(f"there is no READY image with the id {reference} on {system}")
         if itype not in _TYPES:
-            raise InvalidInputError(f"there is no image type '{itype}'; write docker, or {BY_ID}")
-        target: PullTarget = self._target(system, "docker", reference)
+            raise InvalidInputError(f"there is no type '{itype}'; write docker, custom, or {BY_ID}")
+        target: PullTarget = self._target(system, itype, reference)
         found = self._lookups.at_hand(principal, target)
         if found or (found := await self._lookups.image(principal, target)):
             return found

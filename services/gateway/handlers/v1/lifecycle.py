@@ -25,6 +25,7 @@ from shared.catalog.records import ImageRecord, ImageType
 from shared.errors import InvalidInputError, NotFoundError, UnknownSystemError
 from shared.http.answers import answer, read_body, read_query
 from shared.http.operation import operation
+from shared.imported import typed
 from shared.models import Strict
 
 EXPIRED_SHOWN: Final = 1000
@@ -171,8 +172,8 @@ class LifecycleHandlers:
                 raise NotFoundError(f"there is no image with the id {reference} on {system}")
             return system, reference, True
         if itype not in get_args(ImageType):
-            raise InvalidInputError(f"there is no image type '{itype}'; write docker, or {BY_ID}")
-        return system, reference, False
+            raise InvalidInputError(f"there is no type '{itype}'; write docker, custom, or {BY_ID}")
+        return system, typed(itype, reference), False
 
 
 def _references(records: tuple[ImageRecord, ...]) -> ReferencesView:

@@ -7,17 +7,18 @@ from urllib.parse import quote
 from aiohttp import web
 from pydantic import Field
 
-from services.gateway.auth.identity import Scope, principal_of
+from services.gateway.auth.identity import Principal, Scope, principal_of
 from services.gateway.cursors import After, Cursors
 from services.gateway.feed import ChangeFeed, TooManyFollowersError
 from services.gateway.handlers.stream import LAST_EVENT_ID, pull_events, seconds_for, stream
+from services.gateway.jobs import JobUsers
 from services.gateway.lookups import Lookups, etag_of
 from services.gateway.pulls import Pulls
 from services.gateway.queue import QueueStream, place_text, queue_page
 from services.gateway.views import pull_view
-from shared.api import API, PullRequest, PullView, QueueGone, QueueView
+from shared.api import API, ImportRequest, PullRequest, PullView, QueueGone, QueueView
 from shared.errors import ConflictError, NotFoundError, UnknownSystemError
-from shared.events import Readers
+from shared.events import Readers, Uid
 from shared.http.answers import STREAM_ROUTE, answer, read_body, read_query
 from shared.http.conditional import NEVER_KEPT, conditional
 from shared.http.operation import Events, operation
@@ -50,7 +51,16 @@ class PullPath(Strict):
 class PullHandlers:
     """What is asked for, and how far it is."""
 
-    def __init__(self, pulls: Pulls, lookups: Lookups, feed: ChangeFeed, cursors: Cursors) -> None:
+    def __init__(
+        self,
+        pulls: Pulls,
+        lookups: Lookups,
+        feed: ChangeFeed,
+        cursors: Cursors,
+        *,
+        users: JobUsers,
+    ) -> None:
+        self._users = users
         self._pulls = pulls
         self._lookups = lookups
         self._feed = feed
@@ -77,9 +87,9 @@ class PullHandlers:
         200: it is READY as it is. 202: it is on its way; whoever asks for the same joins the same
         pull. Asking again is harmless.
         """
-        principal = principal_of(request)
-        principal.require(Scope.PULL)
+        principal_of(request).require(Scope.PULL)
         wanted = await read_body(request, PullRequest)
+        principal = await self._for_whom(principal_of(request), wanted.uid)
         target = self._pulls.target(wanted.system, wanted.type, wanted.reference)
         readers = named_readers(wanted)
         record = await self._pulls.request(target, principal, force=wanted.force, readers=readers)
@@ -144,9 +154,16 @@ class PullHandlers:
         following = QueueStream(self._lookups, self._feed, seconds_for(principal))
         return await stream(request, following.events(principal, systems, last))
 
+    async def _for_whom(self, principal: Principal, uid: Uid | None) -> Principal:
+        """The scheduler stages in for the users of its jobs: with their logins, on their quotas."""
+        if uid is None or uid == principal.uid:
+            return principal
+        principal.require(Scope.ADMIN)
+        return await self._users(uid)
 
-def named_readers(wanted: PullRequest) -> Readers | None:
-    """Whom a pull names; None if it says nothing of that."""
+
+def named_readers(wanted: PullRequest | ImportRequest) -> Readers | None:
+    """Whom a pull or an import names; None if it says nothing of that."""
     if wanted.allowed_uids is None and wanted.allowed_gids is None:
         return None
     return Readers(uids=wanted.allowed_uids or (), gids=wanted.allowed_gids or ())

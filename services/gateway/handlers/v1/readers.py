@@ -1,6 +1,6 @@
 """Who may use an image of one's own."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from aiohttp import web
 from pydantic import Field
@@ -21,6 +21,7 @@ from shared.errors import InvalidInputError, NotFoundError
 from shared.events import Readers
 from shared.http.answers import answer, read_body
 from shared.http.operation import operation
+from shared.imported import typed
 from shared.models import Strict
 
 PUBLIC = "the registry gives this image to everybody, and so everybody here may use it"
@@ -77,10 +78,11 @@ class ReaderHandlers:
         principal = principal_of(request)
         uid_of(principal)
         path = request.match_info
-        if path["type"] != "docker":
-            raise InvalidInputError("name the image by its reference, with the type docker")
+        if path["type"] not in get_args(ImageType):
+            raise InvalidInputError("name the image by its reference, with docker or custom")
         system = None if path["system"] == "_" else path["system"]
-        return principal, self._pulls.target(system, "docker", path["reference"])
+        name = typed(path["type"], path["reference"])
+        return principal, self._pulls.target(system, "docker", name)
 
 
 def readers_view(record: ImageRecord) -> ReadersView:
