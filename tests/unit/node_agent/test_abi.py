@@ -102,8 +102,7 @@ def test_what_goes_with_each_other(tmp_path: Path) -> None:
         (
             {"usr/lib/libmpi.so.40": open_mpi()},
             {"mpi": "mpich"},
-            r"the image has Open MPI 3, 4 or 5 \(libmpi\.so\.40\), and the module site brings MPICH "
-            r"or one of its kin: build the image with MPICH 3\.1 .* --module=none",
+            r"Open MPI 3, 4 or 5 \(libmpi\.so\.40\), and .* brings MPICH .* 3\.1 .*--module=none",
         ),
         (
             {"usr/lib/libmpi.so.12": mpich()},
@@ -144,5 +143,5 @@ def test_what_the_module_s_own_library_asks_for(tmp_path: Path) -> None:
     with pytest.raises(InsideRefusedError, match=r"glibc 2\.28, .* needs 2\.34"):
         require_compatible(module(**site), image)
     site = {"mpi": "openmpi", **brought(tmp_path, open_mpi(), "libmpi.so.40")}
-    with pytest.raises(InsideRefusedError, match=r"Open MPI 2 \(libmpi\.so\.20\), whose .* 40"):
+    with pytest.raises(InsideRefusedError, match=r"Open MPI 2 \(libmpi\.so\.20\), whose .*\.40"):
         require_compatible(module(**site), image)
