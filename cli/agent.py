@@ -45,6 +45,18 @@ class Prepared:
     message: str
     mounts: tuple[Mount, ...]
     images: tuple[PinnedImage, ...] = ()
+    insides: tuple[Mount, ...] = ()
+    """Where each image is put together, to be entered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """A job's user, and what they want in its images."""
+
+    uid: int | None = None
+    gid: int | None = None
+    volumes: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
 
 
 class Agent:
@@ -83,10 +95,17 @@ class Agent:
             )
 
     def prepare(
-        self, job_id: str, images: Sequence[PinnedImage], uid: int | None, wait: float
+        self, job_id: str, images: Sequence[PinnedImage], whose: Whose, wait: float
     ) -> Prepared:
         """Have a job's images mounted within `wait`; without images, those announced for it."""
-        body = {"images": [asdict(image) for image in images], "uid": uid, "wait": wait}
+        body = {
+            "images": [asdict(image) for image in images],
+            "uid": whose.uid,
+            "gid": whose.gid,
+            "volumes": whose.volumes,
+            "modules": whose.modules,
+            "wait": wait,
+        }
         path = f"/v1/jobs/{quote(job_id, safe='')}/prepare"
         answer = self._call("POST", path, body, wait + MARGIN)
         with reading("the agent's answer"):
@@ -97,11 +116,35 @@ class Agent:
                     Mount(str(mount["image_id"]), str(mount["path"]))
                     for mount in answer.body["mounts"]
                 ),
+                insides=tuple(
+                    Mount(str(inside["image_id"]), str(inside["path"]))
+                    for inside in answer.body.get("insides", ())
+                ),
                 images=tuple(
                     PinnedImage(image["image_id"], image["content_digest"], image["size"])
                     for image in answer.body.get("images", ())
                 ),
             )
+
+    def inside(
+        self,
+        job_id: str,
+        image_id: str,
+        volumes: Sequence[str],
+        modules: Sequence[str],
+        wait: float,
+    ) -> Path:
+        """Have an image that this user's job has put together in another way than the job's own."""
+        body = {
+            "image_id": image_id,
+            "volumes": list(volumes),
+            "modules": list(modules),
+            "wait": wait,
+        }
+        path = f"/v1/jobs/{quote(job_id, safe='')}/insides"
+        answer = self._call("POST", path, body, wait + MARGIN)
+        with reading("the agent's answer"):
+            return Path(answer.body["path"])
 
     def release(self, job_id: str, wait: float) -> None:
         """End a job: when this returns, nothing of it is mounted. Safe to repeat."""

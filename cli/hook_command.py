@@ -7,9 +7,11 @@ import typer
 
 from cli.defaults import LOCAL_GATEWAY
 from cli.hook_options import (
+    Gid,
     Images,
     Job,
     JobSystem,
+    Modules,
     Node,
     Nodes,
     Pulls,
@@ -18,6 +20,7 @@ from cli.hook_options import (
     State,
     Strict,
     Uid,
+    Volumes,
     Wait,
 )
 from cli.hook_stage_command import stage
@@ -156,8 +159,11 @@ def release(
 def prolog(
     job: Job = "",
     uid: Uid = None,
+    gid: Gid = None,
     images: Images = "",
     pulls: Pulls = "",
+    volumes: Volumes = "",
+    modules: Modules = "",
     wait: Wait = 60.0,
     node: Node = "",
     socket: Socket = "",
@@ -173,12 +179,14 @@ def prolog(
     \b
     dray hook prolog --job 17 --uid 1000 --images "$SPANK_DRAY_IMAGES" --wait 30
     """
+    from cli.agent import Whose  # noqa: PLC0415
     from cli.hook_guard import harmless, within  # noqa: PLC0415
     from cli.hook_node import Place, Wanted  # noqa: PLC0415
 
     def work() -> None:
+        wanted = Wanted(images, pulls, volumes, modules)
         with within(wait + 1, "preparing the job"):
-            Place(node, socket, state).prolog(job, uid, Wanted(images, pulls), url, wait)
+            Place(node, socket, state).prolog(job, Whose(uid, gid), wanted, url, wait)
 
     raise typer.Exit(harmless(work, strict=strict))
 

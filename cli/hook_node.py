@@ -7,11 +7,11 @@ a prolog's words to a user: the SPANK plugin reads it, and tells.
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from cli.agent import Agent, PinnedImage, Prepared
+from cli.agent import Agent, PinnedImage, Prepared, Whose
 from cli.errors import CliError, UnreachableError, UsageError
 from cli.gateway import Gateway
 from cli.hook_guard import one_line, report
@@ -19,6 +19,7 @@ from cli.hook_job import failures_of
 from cli.hook_notes import Notes, checked
 from cli.job_images import IMAGE_ID, IMAGES, read_images, read_pulls, written
 from shared.errors import DrayError
+from shared.inside.volumes import parse_volumes
 
 AGENT_SECONDS: Final = 15.0
 """How long an agent may be away, which is being restarted perhaps, before the job hears of it."""
@@ -29,6 +30,7 @@ MARGIN: Final = 2.0
 TRY_AGAIN: Final = 0.25
 READY: Final = "ready"
 FAILED: Final = "failed"
+INSIDE: Final = "inside"
 SUFFIX: Final = ".images"
 MAX_REASON: Final = 1000
 
@@ -41,17 +43,26 @@ class NotPreparedError(CliError):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A job's images, as its environment names them."""
+    """A job's images and what is wanted in them, as its environment names them."""
 
     images: str
     pulls: str
+    volumes: str = ""
+    modules: str = ""
+
+    def of(self, user: Whose) -> Whose:
+        """What the scheduler alone knew of the volumes' paths is put in."""
+        known = {name: value for name, value in os.environ.items() if name.startswith("SLURM_")}
+        volumes = tuple(volume.text for volume in parse_volumes([self.volumes], env=known))
+        modules = tuple(part for part in self.modules.split(",") if part)
+        return replace(user, volumes=volumes, modules=modules)
 
 
 class Verdicts:
     """One file for each job that is here.
 
     `failed` and the reason; or `ready`, variables that the job's environment may lack, and the
-    images' ids and places.
+    images' ids and places; a line that begins with `inside` says where one can be entered.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -64,6 +75,7 @@ class Verdicts:
                 lines.append(f"{IMAGE_ID}={prepared.images[0].image_id}")
                 lines.append(f"{IMAGES}={written(prepared.images)}")
             lines += [f"{mount.image_id} {mount.path}" for mount in prepared.mounts]
+            lines += [f"{INSIDE} {inside.image_id} {inside.path}" for inside in prepared.insides]
         else:
             reason = " ".join(prepared.message.split())
             lines = [FAILED, reason[:MAX_REASON]]
@@ -96,12 +108,12 @@ class Place:
         self._verdicts = Verdicts(directory)
         self._notes = Notes(directory)
 
-    def prolog(self, job_id: str, uid: int | None, wanted: Wanted, url: str, wait: float) -> None:
+    def prolog(self, job_id: str, whose: Whose, wanted: Wanted, url: str, wait: float) -> None:
         """Have the job's images mounted, and leave word of it."""
         self._notes.drop(checked(job_id))
         self._verdicts.drop(job_id)  # of this id's last job
-        prepared = self._prepared(job_id, uid, wanted, url, wait)
-        self._verdicts.write(job_id, uid, prepared)
+        prepared = self._prepared(job_id, whose, wanted, url, wait)
+        self._verdicts.write(job_id, whose.uid, prepared)
         if not prepared.ready:
             raise NotPreparedError(f"job {job_id} has no image here: {prepared.message}")
         self._tell(wait)
@@ -117,37 +129,38 @@ class Place:
         self._tell(wait)
 
     def _prepared(
-        self, job_id: str, uid: int | None, wanted: Wanted, url: str, wait: float
+        self, job_id: str, whose: Whose, wanted: Wanted, url: str, wait: float
     ) -> Prepared:
         try:
+            whose = wanted.of(whose)
             pulls = read_pulls(wanted.pulls)
             # What is still to come has no id yet: the announcement will tell.
             images = () if pulls else read_images(wanted.images)
             if not images and not pulls:
                 raise UsageError("it names no image")
             if not pulls:
-                return self._asked(job_id, images, uid, wait)
+                return self._asked(job_id, images, whose, wait)
             # A controller that could not announce the job has given up by now: do not wait long.
             first = min(wait, ANNOUNCED_SECONDS)
-            prepared = self._asked(job_id, images, uid, first)
+            prepared = self._asked(job_id, images, whose, first)
             why = [] if prepared.ready else _failures(url, pulls)
             if why:
                 return failed("; ".join(why))
             if not prepared.ready and wait > 2 * first:
-                prepared = self._asked(job_id, images, uid, wait - first)
+                prepared = self._asked(job_id, images, whose, wait - first)
         except DrayError as exc:
             return failed(one_line(exc))
         return prepared
 
     def _asked(
-        self, job_id: str, images: tuple[PinnedImage, ...], uid: int | None, wait: float
+        self, job_id: str, images: tuple[PinnedImage, ...], whose: Whose, wait: float
     ) -> Prepared:
         began = time.monotonic()
         end = began + max(wait - MARGIN, wait / 2)
         while True:
             now = time.monotonic()
             try:
-                return self._agent.prepare(job_id, images, uid, max(end - now, TRY_AGAIN))
+                return self._agent.prepare(job_id, images, whose, max(end - now, TRY_AGAIN))
             except UnreachableError:
                 if now >= min(end, began + AGENT_SECONDS):
                     raise

@@ -26,6 +26,22 @@ Pulls = Annotated[
     typer.Option("--pulls", envvar=["SPANK_DRAY_PULLS", "DRAY_PULLS"], metavar="LIST",
                  help="As `submit` printed DRAY_PULLS.", show_default=False),
 ]  # fmt: skip
+Gid = Annotated[
+    int | None,
+    typer.Option(
+        "--gid", envvar="SLURM_JOB_GID", min=0, metavar="GID", help="The user's group, by number."
+    ),
+]
+Volumes = Annotated[
+    str,
+    typer.Option("--volumes", envvar=["SPANK_DRAY_VOLUME_PATHS", "DRAY_VOLUME_PATHS"],
+                 metavar="LIST", help="As `submit` printed DRAY_VOLUME_PATHS.", show_default=False),
+]  # fmt: skip
+Modules = Annotated[
+    str,
+    typer.Option("--modules", envvar=["SPANK_DRAY_MODULES", "DRAY_MODULES"], metavar="LIST",
+                 help="As `submit` printed DRAY_MODULES.", show_default=False),
+]  # fmt: skip
 Wait = Annotated[
     float,
     typer.Option(

@@ -49,13 +49,14 @@ class Submission:
 
 def submit(gateway: Gateway, wanted: Submission) -> dict[str, str]:
     """The job's variables."""
-    _check_volumes(wanted.volume)
+    volumes = _volumes(wanted.volume)
     modules = _modules(wanted.module)
     found = {}
     if wanted.image:
         found = _images(gateway, wanted)
     if wanted.volume:
         found[job_images.VOLUMES] = wanted.volume
+        found[job_images.VOLUME_PATHS] = volumes
     if modules:
         found[job_images.MODULES] = ",".join(modules)
     for name, value in found.items():
@@ -88,22 +89,24 @@ def pinned(image: Image) -> PinnedImage:
 
 
 def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.replace(";", ",").split(",") if name.strip()]
+    names = job_images.read_names(text)
     if not names:
         raise UsageError(f"--image={text!r} names no image: write it like ubuntu:24.04")
     if len(names) > job_images.MOST:
         raise UsageError(f"--image names {len(names)} images, and a job may have {job_images.MOST}")
-    return list(dict.fromkeys(names))
+    return names
 
 
-def _check_volumes(text: str) -> None:
-    """What enters the image reads them again; here a mistake costs no time in the queue."""
+def _volumes(text: str) -> str:
+    """With the user's variables put in, which no node knows; here a mistake costs no time in the
+    queue.
+    """
     if not text:
-        return
+        return ""
     from shared.inside.volumes import parse_volumes  # noqa: PLC0415
 
-    later = dict.fromkeys(_OF_THE_JOB.findall(text), "1")  # Slurm will set it
-    parse_volumes([text], env={**later, **os.environ})
+    later = {name: f"${{{name}}}" for name in _OF_THE_JOB.findall(text)}  # Slurm will set it
+    return ";".join(volume.text for volume in parse_volumes([text], env={**os.environ, **later}))
 
 
 def _modules(text: str) -> tuple[str, ...]:

@@ -6,10 +6,12 @@ A user can write anything there, so it is read as what a stranger says.
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from cli.agent import PinnedImage
 from cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from cli.agent import PinnedImage
 
 IMAGE: Final = "DRAY_IMAGE"
 """As the user wrote it, perhaps several."""
@@ -22,8 +24,10 @@ PULLS: Final = "DRAY_PULLS"
 the order of the images, with semicolons between."""
 SYSTEM: Final = "DRAY_SYSTEM"
 VOLUMES: Final = "DRAY_VOLUMES"
+VOLUME_PATHS: Final = "DRAY_VOLUME_PATHS"
+"""The same with the user's variables put in."""
 MODULES: Final = "DRAY_MODULES"
-ALL: Final = (IMAGE, IMAGE_ID, IMAGES, PULLS, SYSTEM, VOLUMES, MODULES)
+ALL: Final = (IMAGE, IMAGE_ID, IMAGES, PULLS, SYSTEM, VOLUMES, VOLUME_PATHS, MODULES)
 
 MOST: Final = 32
 """Images of one job, as the gateway has it."""
@@ -31,17 +35,24 @@ _PINNED: Final = re.compile(r"([0-9a-f]{64}),([0-9a-f]{64}),([0-9]{1,18})")
 _PULL: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-def written(images: Iterable[PinnedImage]) -> str:
+def written(images: "Iterable[PinnedImage]") -> str:
     return ";".join(f"{image.image_id},{image.content_digest},{image.size}" for image in images)
 
 
-def read_images(text: str) -> tuple[PinnedImage, ...]:
+def read_images(text: str) -> "tuple[PinnedImage, ...]":
+    from cli.agent import PinnedImage  # noqa: PLC0415 - a rank may do without what it takes
+
+    return tuple(PinnedImage(*found) for found in read_pinned(text))
+
+
+def read_pinned(text: str) -> tuple[tuple[str, str, int], ...]:
+    """The id, the digest of the content and the size of each."""
     found = []
     for part in _parts(text, IMAGES):
         match = _PINNED.fullmatch(part)
         if match is None:
             raise UsageError(f"{IMAGES} holds {part!r}, which is not id,digest,size")
-        found.append(PinnedImage(match[1], match[2], int(match[3])))
+        found.append((match[1], match[2], int(match[3])))
     return tuple(found)
 
 
@@ -51,6 +62,12 @@ def read_pulls(text: str) -> tuple[str, ...]:
         if not _PULL.fullmatch(part):
             raise UsageError(f"{PULLS} holds {part!r}, which is no pull's id")
     return tuple(parts)
+
+
+def read_names(text: str) -> list[str]:
+    """Of what the user wrote, each once."""
+    names = (name.strip() for name in text.replace(";", ",").split(","))
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def _parts(text: str, name: str) -> list[str]:

@@ -23,6 +23,7 @@ from shared.errors import ConfigError
 from shared.models import Strict, SystemName
 from shared.settings.agent import AgentSettings
 from shared.settings.gateway import GatewaySettings, PullSettings
+from shared.settings.inside import InsideSettings
 from shared.settings.jobs import JobSettings
 from shared.settings.lifecycle import AdmissionSettings, ImportSettings, QuotaSettings
 from shared.settings.site import (
@@ -42,7 +43,7 @@ from shared.settings.workers import (
 CONFIG_FILE_VARIABLE = "DRAY_CONFIG"
 OTHER_VARIABLES = (
     *("URL", "SOCKET", "TOKEN", "TOKEN_FILE", "MUNGE_SOCKET", "UDIROOT_CONF"),
-    *("IMAGE", "IMAGE_ID", "IMAGES", "PULLS", "SYSTEM", "VOLUMES", "MODULES"),
+    *("IMAGE", "IMAGE_ID", "IMAGES", "PULLS", "SYSTEM", "VOLUMES", "VOLUME_PATHS", "MODULES"),
 )
 """Variables of the commands `dray` and `shifterimg`, and of jobs, which are no settings."""
 
@@ -68,6 +69,7 @@ class Settings(Strict):
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     distributor: DistributorSettings = DistributorSettings()
     agent: AgentSettings = Field(default_factory=AgentSettings)
+    inside: InsideSettings = InsideSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="before")

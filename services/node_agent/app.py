@@ -12,6 +12,9 @@ from aiohttp import web
 from services.node_agent.cache.cache import Cache
 from services.node_agent.cache.shelf import Shelf
 from services.node_agent.holds import Holds
+from services.node_agent.inside.furnishing import Furnishing
+from services.node_agent.inside.insides import Insides
+from services.node_agent.inside.pins import Pins
 from services.node_agent.jobs import Jobs
 from services.node_agent.local_api import LocalApi, socket_path
 from services.node_agent.mounter import Mounter
@@ -70,20 +73,26 @@ class NodeAgent:
         self._files = files = JobFiles(self._settings.agent_dir / "jobs")
         self._cache = cache = await asyncio.to_thread(open_cache, self._settings)
         self._holds = holds = Holds(stager, cache)
+        insides = await asyncio.to_thread(open_insides, self._settings)
+        furnishing = None if insides is None else Furnishing(holds, insides, self._settings.inside)
         self._jobs = jobs = Jobs(
             holds,
             files,
             system=self._settings.agent.system,
             stage_timeout=self._settings.agent.stage_timeout,
+            on_end=insides.end if insides else None,
         )
         await jobs.adopt()
+        if insides is not None:
+            await insides.adopt(jobs.view)
         local = LocalApi(
             self._socket_path,
             Connections(
                 room_per_user(), free=frozenset({0, os.geteuid()}), seconds=REQUEST_SECONDS
             ),
             jobs=jobs,
-            preparing=Preparing(jobs),
+            preparing=Preparing(jobs, furnishing),
+            furnishing=furnishing,
             programs=Programs(holds),
             cache=cache,
             status=lambda: self._status(jobs, holds, mounter),
@@ -135,6 +144,14 @@ class NodeAgent:
             jobs=jobs.view,
             cache=self._cache.status if self._cache else None,
         )
+
+
+def open_insides(settings: Settings) -> Insides | None:
+    """Root alone can put together what others enter. Blocks."""
+    if os.geteuid() != 0:
+        return None
+    pins = Pins(settings.agent_dir / "insides")
+    return Insides(pins, user_namespaces=settings.inside.user_namespaces)
 
 
 def open_cache(settings: Settings) -> Cache | None:

@@ -26,6 +26,8 @@ class Job:
     announced_at: datetime | None = None
     prepared_at: datetime | None = None
     """When a prolog of this node asked for it."""
+    user: int | None = None
+    """Whose the prolog said it is."""
     caller: Caller | None = None
     announced: Mapping[ImageId, NodeImage] = field(default_factory=dict)
     """What the announcement names; it does not outlive the agent."""
@@ -38,7 +40,12 @@ class Job:
     @classmethod
     def adopted(cls, record: JobRecord, mounted: frozenset[ImageId]) -> "Job":
         job = cls(
-            record.job_id, record.owner, record.announced_at, record.prepared_at, record.caller
+            record.job_id,
+            record.owner,
+            record.announced_at,
+            record.prepared_at,
+            record.user,
+            record.caller,
         )
         job.wanted, job.held = set(mounted), set(mounted)
         return job
@@ -49,6 +56,7 @@ class Job:
             owner=self.owner,
             announced_at=self.announced_at,
             prepared_at=self.prepared_at,
+            user=self.user,
             images=tuple(sorted(self.wanted)),
             caller=self.caller,
         )

@@ -6,12 +6,12 @@ event, by its prolog and by each of its ranks. All of them meet here.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
 
-from services.node_agent.callers import Caller, ended, is_running
+from services.node_agent.callers import Caller, is_running
 from services.node_agent.errors import (
     ForbiddenError,
     JobEndedError,
@@ -22,33 +22,44 @@ from services.node_agent.holds import Holds
 from services.node_agent.job import SITE, Job, Released, Staged
 from services.node_agent.readers import User
 from services.node_agent.state import JobFiles
+from services.node_agent.watches import Watches
 from shared.api import MountRequest, MountView
 from shared.deadline import Deadline
-from shared.errors import DrayError, InvalidInputError
+from shared.errors import InvalidInputError, NotFoundError
 from shared.events import JobAllocated, JobReleased, NodeImage
 from shared.logging import get_logger
 from shared.models import ImageId, JobId, utcnow
-from shared.tasks import cancel_all
 
 log = get_logger(__name__)
 
 MAX_IMAGES_PER_JOB: Final = 64
 MAX_JOBS_PER_USER: Final = 1024
 _RELEASE_SECONDS: Final = 60.0
+OnEnd = Callable[[JobId], Awaitable[None]]
 
 
 class Jobs:
     """All jobs on this node."""
 
-    def __init__(self, holds: Holds, files: JobFiles, *, system: str, stage_timeout: float) -> None:
+    def __init__(
+        self,
+        holds: Holds,
+        files: JobFiles,
+        *,
+        system: str,
+        stage_timeout: float,
+        on_end: OnEnd | None = None,
+    ) -> None:
+        """`on_end` takes away, before its images, what else a job has here."""
         self._holds = holds
+        self._on_end = on_end
         self._files = files
         self._system = system
         self._stage_timeout = stage_timeout
         self._jobs: dict[JobId, Job] = {}
         self._released = Released()
         self._announcements = asyncio.Condition()
-        self._watches: dict[Job, asyncio.Task[None]] = {}
+        self._watches = Watches(self._close)
 
     @property
     def view(self) -> dict[str, tuple[ImageId, ...]]:
@@ -86,19 +97,12 @@ class Jobs:
             self._jobs[job.job_id] = job
             for image_id in mounted:
                 self._holds.hold_adopted(image_id, job)
-            self._watch(job)
+            self._watches.watch(job)
             log.info("job_adopted", job=job.job_id, images=sorted(mounted))
 
     async def stop(self, deadline: Deadline) -> None:
         """Release what is over already, and leave the rest to the next agent."""
-        over = [
-            watch
-            for job, watch in self._watches.items()
-            if job.caller is None or not is_running(job.caller)
-        ]
-        if over:
-            await asyncio.wait(over, timeout=deadline.remaining())
-        await cancel_all(*self._watches.values())
+        await self._watches.stop(deadline)
 
     async def allocated(self, event: JobAllocated) -> Staged | None:
         """Mount all images of a job; None if the job is over already."""
@@ -136,7 +140,8 @@ class Jobs:
         """
         job = self._open(job_id, SITE) if images else await self._announcement(job_id, deadline)
         job.prepared_at = utcnow()
-        self._untie(job)
+        job.user = None if user is None else user.uid
+        self._watches.untie(job)
         async with self._kept(job):
             wanted = images or tuple(job.announced.values())
             if user is not None:
@@ -150,6 +155,14 @@ class Jobs:
                 for view in views:
                     await self._holds.admit(view.image_id, user, deadline)
         return views
+
+    def require_held(self, job_id: JobId, image_id: ImageId, user: User | None) -> None:
+        """An error unless the job has the image, and the user may ask for things of the job's."""
+        job = self._jobs.get(job_id)
+        if job is None or image_id not in job.held:
+            raise NotFoundError(f"job {job_id} has no image {image_id} on this node")
+        if user is not SITE and user.uid not in (job.owner, job.user):
+            raise ForbiddenError(f"job {job_id} is not yours")
 
     def announced_images(self, job_id: JobId) -> tuple[NodeImage, ...]:
         """What the scheduler's announcement named, if this agent has heard it."""
@@ -238,7 +251,7 @@ class Jobs:
                     f"you hold {mine} jobs on this node: release those that have ended"
                 )
             job = self._jobs[job_id] = Job(job_id, uid, caller=caller)
-            self._watch(job)
+            self._watches.watch(job)
         elif caller not in (None, job.caller):
             raise JobNotTiedError(
                 f"job {job_id} is there already and does not end with your process: choose "
@@ -248,36 +261,13 @@ class Jobs:
             # Whoever took the scheduler's id for himself has no say any more: what he holds stays
             # until the job ends, for it may be in use by a rank that came before the scheduler.
             job.owner = SITE
-            self._untie(job)
+            self._watches.untie(job)
         elif job.owner not in (SITE, uid):
             raise ForbiddenError(f"job {job_id} belongs to somebody else: choose another id")
         if announced_at is not None:
             job.announced_at = max(announced_at, job.announced_at or announced_at)
-            self._untie(job)  # the scheduler's: it ends when the scheduler says so
+            self._watches.untie(job)  # the scheduler's: it ends when the scheduler says so
         return job
-
-    def _watch(self, job: Job) -> None:
-        if job.caller is not None:
-            watch = asyncio.create_task(self._end_with(job, job.caller), name=f"watch-{job.job_id}")
-            self._watches[job] = watch
-            watch.add_done_callback(lambda _: self._watches.pop(job, None))
-
-    def _untie(self, job: Job) -> None:
-        job.caller = None
-        self._unwatch(job)
-
-    def _unwatch(self, job: Job) -> None:
-        watch = self._watches.get(job)
-        if watch is not None and watch is not asyncio.current_task():
-            watch.cancel()
-
-    async def _end_with(self, job: Job, caller: Caller) -> None:
-        await ended(caller)
-        log.info("caller_ended", job=job.job_id, pid=caller.pid)
-        try:
-            await self._close(job)
-        except DrayError as exc:
-            log.warning("job_not_released", job=job.job_id, code=exc.code, error=exc.message)
 
     async def _hold(
         self, job: Job, image: NodeImage, uid: int | None, deadline: Deadline
@@ -329,9 +319,11 @@ class Jobs:
 
     async def _close(self, job: Job) -> None:
         job.ended = True
-        self._unwatch(job)
+        self._watches.forget(job)
         if self._jobs.get(job.job_id) is job:
             del self._jobs[job.job_id]
         # First the file: an agent that dies now unmounts when it comes back.
         await self._files.remove(job.job_id)
+        if self._on_end is not None:
+            await self._on_end(job.job_id)
         await self._holds.release(tuple(job.held), job, Deadline.after(_RELEASE_SECONDS))

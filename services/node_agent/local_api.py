@@ -17,13 +17,21 @@ from pydantic import TypeAdapter, ValidationError
 
 from services.node_agent.cache.cache import Cache
 from services.node_agent.callers import identify
-from services.node_agent.errors import CacheOffError, ForbiddenError
+from services.node_agent.errors import CacheOffError, ForbiddenError, InsideRefusedError
+from services.node_agent.inside.furnishing import Furnishing, Wants
 from services.node_agent.job import SITE
 from services.node_agent.jobs import Jobs
 from services.node_agent.preparing import Preparing
 from services.node_agent.programs import Programs
 from services.node_agent.readers import User
-from shared.api import AgentStatus, MountRequest, PinRequest, PrepareRequest
+from shared.api import (
+    AgentStatus,
+    InsideRequest,
+    InsideView,
+    MountRequest,
+    PinRequest,
+    PrepareRequest,
+)
 from shared.deadline import Deadline
 from shared.errors import ConfigError, InvalidInputError
 from shared.events import NodeImage
@@ -33,7 +41,7 @@ from shared.http.peers import peer, peer_groups
 from shared.models import ImageId, JobId
 
 MAX_PATH_BYTES: Final = 107
-_MAX_BODY: Final = 16 << 10
+_MAX_BODY: Final = 64 << 10
 _STOP_SECONDS: Final = 2.0
 _BACKLOG: Final = 512
 _JOB_ID: Final[TypeAdapter[str]] = TypeAdapter(JobId)
@@ -62,6 +70,7 @@ class LocalApi:
         jobs: Jobs,
         preparing: Preparing,
         programs: Programs,
+        furnishing: Furnishing | None,
         cache: Cache | None,
         status: Callable[[], AgentStatus],
     ) -> None:
@@ -69,6 +78,7 @@ class LocalApi:
         self._jobs = jobs
         self._preparing = preparing
         self._programs = programs
+        self._furnishing = furnishing
         self._cache = cache
         self._status = status
         app = web.Application(
@@ -79,6 +89,7 @@ class LocalApi:
             [
                 web.post("/v1/mounts", self._mount),
                 web.post("/v1/jobs/{job_id}/prepare", self._prepare),
+                web.post("/v1/jobs/{job_id}/insides", self._furnish),
                 web.delete("/v1/jobs/{job_id}", self._release),
                 web.get("/v1/images/{image_id}", self._program),
                 web.put("/v1/cache/{image_id}", self._pin),
@@ -126,6 +137,23 @@ class LocalApi:
         job_id = _named(request, "job_id", _JOB_ID)
         wanted = await read_body(request, PrepareRequest)
         return answer(await self._preparing.prepare(job_id, wanted))
+
+    async def _furnish(self, request: web.Request) -> web.Response:
+        job_id = _named(request, "job_id", _JOB_ID)
+        wanted = await read_body(request, InsideRequest)
+        _, peer = _peer(request)
+        if self._furnishing is None:
+            raise InsideRefusedError(
+                "this node's agent does not run as root, and puts no images together: leave out "
+                "what needs that, such as --module"
+            )
+        user = peer or User(0, frozenset({0}))
+        self._jobs.require_held(job_id, wanted.image_id, peer)
+        wants = Wants(wanted.volumes, wanted.modules)
+        path = await self._furnishing.furnish(
+            job_id, wanted.image_id, user, wants, Deadline.after(wanted.wait)
+        )
+        return answer(InsideView(image_id=wanted.image_id, path=str(path)))
 
     async def _release(self, request: web.Request) -> web.Response:
         job_id = _named(request, "job_id", _JOB_ID)

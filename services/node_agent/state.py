@@ -22,6 +22,7 @@ class JobRecord(Tolerant):
     owner: int | None
     announced_at: Instant | None
     prepared_at: Instant | None = None
+    user: int | None = None
     images: tuple[ImageId, ...]
     caller: Caller | None = None
     """The process that it ends with."""

@@ -25,6 +25,7 @@ from shared.api.images import (
     SystemsView,
 )
 from shared.api.imports import ImportRequest
+from shared.api.inside import InsideRequest, InsideView
 from shared.api.jobs import (
     JobPage,
     JobRequest,
@@ -74,6 +75,8 @@ __all__ = [
     "ImagePage",
     "ImageView",
     "ImportRequest",
+    "InsideRequest",
+    "InsideView",
     "JobPage",
     "JobRequest",
     "JobSummary",

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from shared.api.inside import InsideView, Modules, Volumes
 from shared.events import NodeCache, NodeImage, Uid
 from shared.models import (
     Bytes,
@@ -40,6 +41,11 @@ class PrepareRequest(Strict):
     images: Annotated[tuple[NodeImage, ...], Field(max_length=32)] = ()
     uid: Uid | None = None
     """Whose job it is: who is let to images that are private. None: nobody but the site."""
+    gid: Uid | None = None
+    """Of users whom this node does not know by itself."""
+    volumes: Volumes = ()
+    """As the user writes them; with these and the modules each image is put together."""
+    modules: Modules = ()
     wait: Annotated[float, Field(gt=0, le=3600)] = 60.0
 
 
@@ -61,6 +67,8 @@ class PreparedView(Tolerant):
     mounts: tuple[MountView, ...] = ()
     images: tuple[NodeImage, ...] = ()
     """What was asked for, or announced; nothing where another agent than this one heard of it."""
+    insides: tuple[InsideView, ...] = ()
+    """Of each image, where the agent is root and knows whose job it is."""
     message: str = ""
 
 

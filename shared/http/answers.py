@@ -107,7 +107,8 @@ def _problem(
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
-        detail=detail,
+        # What a client sent may be no text: Python keeps such bytes, which JSON cannot tell.
+        detail=detail.encode("utf-8", "replace").decode(),
         code=code,
         instance=request.path,
     )

@@ -85,6 +85,9 @@ def _is_address(name: str) -> bool:
 
 def _check_origin(request: web.Request) -> None:
     origin = request.headers.get(hdrs.ORIGIN)
-    foreign = origin is not None and urlsplit(origin).netloc.lower() != request.host.lower()
+    try:
+        foreign = origin is not None and urlsplit(origin).netloc.lower() != request.host.lower()
+    except ValueError:  # no origin at all
+        foreign = True
     if foreign or request.headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE:
         raise ForeignOriginError("requests that change something must not come from other sites")

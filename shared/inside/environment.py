@@ -15,7 +15,10 @@ FROM_HOST: Final = ("HOME", "USER", "LOGNAME", "TERM", "LANG", "LC_ALL", "TZ")
 """What a program has to know about who started it; the image and options may say otherwise."""
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Of the host's loader: what they name is not in the image, and must never reach a set-up step.
-NEVER: Final = re.compile(r"LD_.*|GLIBC_TUNABLES|BASH_ENV|ENV|PYTHON(PATH|HOME|STARTUP)|PERL5?LIB")
+NEVER: Final = re.compile(
+    r"LD_.*|GLIBC_TUNABLES|BASH_ENV|ENV|PYTHON(PATH|HOME|STARTUP)|PERL5?LIB|DRAY_TOKEN"
+)
+"""What is in an image has no use for the last one, and may be anybody's."""
 _FAMILIES: Final = (
     *("SLURM", "SLURMD", "SPANK", "FLUX", "PBS", "PALS", "PMI", "PMI2", "PMIX"),
     *("OMPI", "MPI", "MPICH", "I_MPI", "UCX", "FI", "OMP", "KMP", "GOMP"),
@@ -66,10 +69,10 @@ def compose(
     PATH and what could not work in an image.
     """
     if whole_host:
-        env = {name: host[name] for name in host if name != "PATH" and not NEVER.fullmatch(name)}
+        kept = [name for name in host if name != "PATH"]
     else:
-        kept = (name for name in host if name in FROM_HOST or OF_JOBS.fullmatch(name))
-        env = {name: host[name] for name in kept}
+        kept = [name for name in host if name in FROM_HOST or OF_JOBS.fullmatch(name)]
+    env = {name: host[name] for name in kept if not NEVER.fullmatch(name)}
     for entry in image:
         name, _, value = entry.partition("=")
         if name:

@@ -1,6 +1,7 @@
 """What a job's inside says of itself, in small files beside its namespaces.
 
 env         what becomes of a rank's environment; see `apply`
+changes     the last part of that: what modules and the site have to say, after the user
 workdir     where the image wants to be worked in
 entrypoint  the image's words for what is run
 cmd         and those that follow where the user gives none
@@ -15,6 +16,7 @@ from typing import Final
 from shared.inside.environment import Changes
 
 ENV: Final = "env"
+CHANGES: Final = "changes"
 WORKDIR: Final = "workdir"
 ENTRYPOINT: Final = "entrypoint"
 CMD: Final = "cmd"
@@ -40,17 +42,20 @@ class Manifest:
     def files(self) -> dict[str, bytes]:
         """By name, as they are written."""
         return {
-            ENV: _words(self._operations()),
+            ENV: _words((*self._of_image(), *self._of_changes())),
+            CHANGES: _words(self._of_changes()),
             WORKDIR: _words([self.workdir] if self.workdir else []),
             ENTRYPOINT: _words(self.entrypoint),
             CMD: _words(self.cmd),
         }
 
-    def _operations(self) -> Iterable[str]:
+    def _of_image(self) -> Iterable[str]:
         """Each is one of the marks above, and then NAME=VALUE, or a name to be unset."""
         for entry in self.env:
             if not entry.startswith("=") and "=" in entry:
                 yield f"{SET}{entry}"
+
+    def _of_changes(self) -> Iterable[str]:
         for change in self.changes:
             yield from (f"{UNSET}{name}" for name in change.unset)
             for mark, values in (

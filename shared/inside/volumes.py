@@ -35,6 +35,12 @@ class Volume:
     """The bytes of a file system of each node's own, whose data lies in the source."""
 
     @property
+    def text(self) -> str:
+        """As a user may write it."""
+        flag = f"{_CACHE}=size={self.cache}" if self.cache else "ro" if self.read_only else "rw"
+        return f"{self.source}:{self.target}:{flag}"
+
+    @property
     def mount(self) -> Bind:
         return Bind(self.source, self.target, read_only=self.read_only, of_user=True)
 

@@ -261,3 +261,41 @@ async def test_what_ended_long_ago_is_forgotten(gateway: Gateway) -> None:
     assert await gateway.all_stagings() == []
     await gateway.jobs.overdue(100)
     assert await gateway.catalog.jobs.get("17") is None
+
+
+async def test_the_same_id_for_another_user_is_another_job(gateway: Gateway) -> None:
+    """The end of the first was lost, and the scheduler has come round to its id."""
+    await gateway.announce("n1", uid=1000)
+    assert (await gateway.announce("n1", uid=1000)).uid == 1000
+    with pytest.raises(ConflictError, match="for another user; release it first"):
+        await gateway.announce("n1", uid=2000)
+    await gateway.jobs.release("17")
+    await eventually(gateway.quiet, within=5)
+    assert (await gateway.announce("n1", uid=2000)).uid == 2000
+
+
+async def test_a_gateway_whose_clock_is_behind_is_understood_by_nodes(gateway: Gateway) -> None:
+    """The gateways before it were ahead when they took the job, and its release."""
+    ahead = timedelta(hours=1)
+    await gateway.begun("n1")
+    first = await gateway.staging("n1")
+    await gateway.change_job(announced_at=first.announced_at + ahead)
+    moved = put(first.but(announced_at=first.announced_at + ahead))
+    await gateway.catalog.stagings.change(first.key, moved, Deadline.after(5))
+    await gateway.published()
+
+    released = await gateway.jobs.release("17")
+    await eventually(gateway.quiet, within=5)
+    [release] = [each.event for each in await gateway.catalog.pending(utcnow(), 10)]
+    assert released.released_at is not None
+    assert isinstance(release, JobReleased)
+    assert release.time >= released.released_at >= first.announced_at + ahead
+    await gateway.change_job(released_at=released.released_at + ahead)
+    await gateway.published()
+
+    again = await gateway.begun("n1")
+    assert again.announced_at > released.released_at + ahead
+    [allocation] = [each.event for each in await gateway.catalog.pending(utcnow(), 10)]
+    assert isinstance(allocation, JobAllocated)
+    assert allocation.time == again.announced_at
+    assert await gateway.state("n1") is StagingState.PENDING

@@ -1,5 +1,6 @@
 """What a web page of a stranger may do to a gateway that its reader can reach: nothing."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -60,3 +61,19 @@ async def test_requests_of_strangers_pages(
 async def test_our_own_page_may_ask(base: str) -> None:
     own = {**JSON, "Origin": base}
     assert await ask(base, "POST", own, b"{}") == (200, None)
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [(b"Host: \xff\xfe", b"421"), (b"Host: localhost\r\nOrigin: http://[", b"403")],
+)
+async def test_headers_that_are_no_text_are_refused_like_any_other(
+    base: str, header: bytes, status: bytes
+) -> None:
+    host, _, port = base.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /thing HTTP/1.1\r\n" + header + b"\r\nConnection: close\r\n\r\n")
+    answered = await asyncio.wait_for(reader.read(), 30)
+    writer.close()
+    assert answered.split(b" ")[1] == status
+    assert b'"code":' in answered

@@ -13,6 +13,7 @@ import pytest
 
 from services.distributor import scrub as scrubbing
 from services.distributor.image_lock import image_lock
+from services.distributor.inventory import ImageDirectoryAbsentError, ours
 from services.distributor.marks import Marks
 from services.distributor.mending import ImageLostError, Mender, Outcome, mend
 from services.distributor.placement import Terms, place_image
@@ -49,6 +50,7 @@ def built(tmp_path: Path) -> Built:
 @pytest.fixture
 def images(tmp_path: Path, built: Built) -> Path:
     place(built, tmp_path / "images")
+    assert ours(tmp_path / "images", -60)  # as the first look at it leaves a sign
     return tmp_path / "images"
 
 
@@ -93,11 +95,12 @@ def test_a_flipped_bit_is_mended_and_a_running_mount_is_unharmed(
         assert pages[5000] == damaged
         assert image.stat().st_ino != inode
     assert image.read_bytes() == built.path.read_bytes()
-    assert len(list(images.iterdir())) == 3
+    assert len(list(images.iterdir())) == 4, "its three files, and the sign"
 
 
 def test_a_missing_image_comes_back_for_whom_it_was(built: Built, tmp_path: Path) -> None:
     image = place(built, tmp_path / "images", Readers(uids=(1000,)))
+    assert ours(tmp_path / "images", -60)
     image.unlink()
     assert mended(built, tmp_path / "images") is Outcome.MENDED
     assert image.read_bytes() == built.path.read_bytes()
@@ -118,6 +121,18 @@ def test_what_is_on_its_way_out_is_not_brought_back(built: Built, images: Path) 
 def test_without_its_description_it_is_lost(built: Built, images: Path) -> None:
     image_of(built, images).with_suffix(".json").unlink()
     with pytest.raises(ImageLostError, match="no readable description"):
+        mended(built, images)
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_where_the_file_system_went_away_nothing_is_lost(
+    left: bool, built: Built, images: Path
+) -> None:
+    """It was unmounted between the look at the directory and the look at this image."""
+    images.rename(images.with_name("elsewhere"))
+    if left:
+        images.mkdir()
+    with pytest.raises(ImageDirectoryAbsentError):
         mended(built, images)
 
 

@@ -62,6 +62,17 @@ def test_what_is_removed_can_be_read_until_its_grace_is_over(built: Built, image
     assert names(images / REMOVAL) == [LOCK]
 
 
+def test_a_file_that_cannot_be_deleted_keeps_nothing_else_waiting(
+    built: Built, images: Path
+) -> None:
+    size = (images / f"{built.recipe.image_id}.squashfs").stat().st_size
+    assert take_away(images, built.recipe.image_id, marked(built, images))
+    for number in range(20):  # in whatever order they are found
+        (images / REMOVAL / f"{number}.0.stuck.removed").mkdir()
+    assert delete_removed(images, 0.0) == size
+    assert not list((images / REMOVAL).glob(f"{built.recipe.image_id}*"))
+
+
 def test_a_mark_is_changed_by_each_request_and_by_placing(built: Built, images: Path) -> None:
     stale = marked(built, images)
     first = marked(built, images)

@@ -126,6 +126,27 @@ def test_only_places_that_the_site_allows(alices: AsUser, home: Path) -> None:
         alices.open_directory("/etc")
 
 
+def test_a_place_of_that_name_in_a_namespace_of_the_users_own_is_not_meant(
+    alices: AsUser, home: Path
+) -> None:
+    script = f"mount --bind /etc {home} && echo ready && exec sleep 60"
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, user=ALICE, group=ALICE
+    ) as elsewhere:
+        try:
+            assert elsewhere.stdout is not None
+            if elsewhere.stdout.readline() != b"ready\n":
+                pytest.skip("no user namespaces on this machine")
+            root = f"/proc/{elsewhere.pid}/root"
+            with pytest.raises(PlaceNotAllowedError):
+                alices.open_file(f"{root}{home}/hostname")
+            with pytest.raises(PlaceNotAllowedError):
+                alices.open_directory(f"{root}{home}")
+        finally:
+            elsewhere.kill()
+
+
 def test_below_a_directory_no_link_is_followed(alices: AsUser, home: Path) -> None:
     inner = home / "layout" / "blobs"
     inner.mkdir(parents=True)

@@ -81,11 +81,13 @@ class Gateway:
         self.nodes = Nodes(catalog, self.fan_out, settings.jobs, heartbeat=30.0, timeout=5.0)
         self.held = Held(catalog)
 
-    async def announce(self, *nodes: str, images: tuple[str, ...] = ()) -> JobRecord:
+    async def announce(
+        self, *nodes: str, images: tuple[str, ...] = (), uid: int | None = None
+    ) -> JobRecord:
         image = ready()
         assert image.image_id is not None
         wanted = images or (image.image_id,)
-        request = JobRequest(job_id="17", images=wanted, nodes=nodes)
+        request = JobRequest(job_id="17", images=wanted, nodes=nodes, uid=uid)
         return await self.jobs.announce(request, SLURM)
 
     async def close(self) -> None:

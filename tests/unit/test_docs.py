@@ -48,7 +48,7 @@ def settings_below(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[s
     for name, field in model.model_fields.items():
         key = prefix + name
         kind = field.annotation
-        if get_origin(kind) is dict:
+        if get_origin(kind) is dict and name in OF_THE_SITE:
             kind = get_args(kind)[1]
             key += f".{OF_THE_SITE[name]}"
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -74,7 +74,7 @@ def default_of(key: str, field: FieldInfo) -> str:
         return DEFAULTS_IN_WORDS[key]
     if field.is_required():
         return "required"
-    value: Any = field.get_default()
+    value: Any = field.get_default(call_default_factory=True)
     if value is None:
         return "none"
     if hasattr(value, "get_secret_value"):

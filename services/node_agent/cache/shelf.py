@@ -8,9 +8,10 @@ somebody has touched has to be read in full before it is used again.
 import fcntl
 import os
 import re
+import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ log = get_logger(__name__)
 
 IMAGE: Final = ".squashfs"
 _PIN: Final = ".pin"
+_LOCK: Final = ".lock"
 _NAME: Final = re.compile(r"([0-9a-f]{64})(\.squashfs|\.json|\.pin)")
 
 
@@ -69,8 +71,8 @@ class Shelf:
         """Take the directory over, with what an earlier agent left in it."""
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.directory.chmod(0o700)  # private images are in it, too
-            self._alone = (self.directory / ".lock").open("ab")
+            self._close_to_others()
+            self._alone = (self.directory / _LOCK).open("ab")
         except OSError as exc:
             raise ConfigError(
                 f"agent.cache.dir: cannot write to {self.directory}: {exc.strerror}"
@@ -87,6 +89,25 @@ class Shelf:
         for image_id in {name[1] for name in names if name}:
             self._find(image_id)
         measuring.BYTES.set(self.used_bytes)
+
+    def _close_to_others(self) -> None:
+        """Private images are in it, too; and what somebody else put there is no copy of ours."""
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            owner = os.fstat(directory).st_uid
+            if owner != os.geteuid():
+                raise ConfigError(
+                    f"agent.cache.dir: {self.directory} belongs to uid {owner}, who could put "
+                    "images of their own there: let the agent make it, or give it to the agent's "
+                    "user"
+                )
+            os.fchmod(directory, 0o700)
+        finally:
+            os.close(directory)
+        for path in tuple(self.directory.iterdir()):
+            if (path.name == _LOCK or _NAME.fullmatch(path.name)) and not _is_ours(path):
+                log.warning("cached_file_of_somebody_else", path=str(path))
+                path.unlink()
 
     def close(self) -> None:
         if self._alone is not None:
@@ -135,15 +156,20 @@ class Shelf:
     @contextmanager
     def room_for(self, recipe: Recipe) -> Iterator[BinaryIO]:
         """A new file for this image, which is in the cache when the body ends well."""
-        self._reserve(recipe.image_id, recipe.size)
+        victims = self._reserve(recipe.image_id, recipe.size)
         try:
+            self._evict(victims)
             path = self._file(recipe.image_id, IMAGE)
             with publishing(path) as file:
                 os.fchmod(file.fileno(), 0o600)
                 yield file
                 os.fsync(file.fileno())
                 checked = os.fstat(file.fileno())
-            write_card(path.with_suffix(SUFFIX), recipe, checked)
+            try:
+                write_card(path.with_suffix(SUFFIX), recipe, checked)
+            except BaseException:
+                self.remove(recipe.image_id)
+                raise
             self._add(recipe, path, time.time(), sound=True)
         finally:
             with self._lock:
@@ -193,7 +219,8 @@ class Shelf:
             self._copies[recipe.image_id] = copy
         measuring.BYTES.set(self.used_bytes)
 
-    def _reserve(self, image_id: ImageId, size: int) -> None:
+    def _reserve(self, image_id: ImageId, size: int) -> list[Copy]:
+        """Those that have to go for it, which nobody gets any more."""
         with self._lock:
             if image_id in self._coming:
                 raise CacheFullError(f"image {image_id} is on its way already")
@@ -201,10 +228,21 @@ class Shelf:
             self._coming[image_id] = size
             for copy in victims:
                 del self._copies[copy.image_id]
-        self._unlink(copy.image_id for copy in victims)
-        if victims:
-            measuring.EVICTIONS.inc(len(victims))
-            log.info("cached_images_evicted", images=[copy.image_id for copy in victims])
+        return victims
+
+    def _evict(self, victims: Sequence[Copy]) -> None:
+        if not victims:
+            return
+        measuring.EVICTIONS.inc(len(victims))
+        log.info("cached_images_evicted", images=[copy.image_id for copy in victims])
+        try:
+            self._unlink(copy.image_id for copy in victims)
+        except OSError:
+            with self._lock:  # they take room still: the next one that needs it tries again
+                for copy in victims:
+                    copy.sound = False
+                    self._copies.setdefault(copy.image_id, copy)
+            raise
 
     def _victims(self, image_id: ImageId, size: int) -> list[Copy]:
         """Those that were not used for the longest time, as many as have to go."""
@@ -239,6 +277,11 @@ class Shelf:
 
     def _file(self, image_id: ImageId, suffix: str) -> Path:
         return self.directory / f"{image_id}{suffix}"
+
+
+def _is_ours(path: Path) -> bool:
+    found = path.lstat()
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _looks_like(path: Path, recipe: Recipe) -> bool:

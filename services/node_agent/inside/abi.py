@@ -1,19 +1,21 @@
 """What an image brings that a module's libraries have to get along with: machine, libc, MPI.
 
 All of it is read from the mounted image by `walk`, so no link of it leads out; only regular files
-are opened, and of those a few bytes each. What cannot be read says nothing, and is no error.
+are opened, and of those a few bytes each. What cannot be read says nothing, and is no error; an
+image in which looking takes for ever is.
 """
 
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from services.node_agent.errors import ElfError
+from services.node_agent.errors import ElfError, InsideRefusedError
 from services.node_agent.inside.elf import Elf, read_elf
 from services.node_agent.inside.ldcache import LARGEST, paths_in
 from services.node_agent.inside.module import Family
@@ -33,7 +35,9 @@ _MPI_NAMES: Final = (
 _MPI_NAME: Final = re.compile(r"lib(mpi|mpich)\.so\.([0-9]{1,3})")
 _GLIBC: Final = re.compile(r"GLIBC_2\.([0-9]{1,3})(?:\.[0-9]+)?")
 _TRIPLETS: Final = {"ppc64le": "powerpc64le-linux-gnu", "i686": "i386-linux-gnu"}
-_MOST_DIRECTORIES: Final = 64
+_MOST_DIRECTORIES: Final = 32
+_LONGEST_PATH: Final = 512
+_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,10 @@ class ImageAbi:
 
 
 def look(image: Path, env: Iterable[str] = ()) -> ImageAbi:
-    """Of a mounted image, whose own environment is `env`, NAME=VALUE. Blocks."""
+    """Of a mounted image, whose own environment is `env`, NAME=VALUE. Blocks.
+
+    Raises InsideRefusedError where the time does not suffice.
+    """
     try:
         root = os.open(image, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -96,11 +103,13 @@ def latest(versions: Iterable[str]) -> Version | None:
 class _Image:
     def __init__(self, root: int, env: Iterable[str]) -> None:
         self._root = root
+        self._end = time.monotonic() + _SECONDS
         with self._file(_CACHE) as fd:
             content = os.pread(fd, LARGEST, 0) if fd is not None else b""
         self._cache = paths_in(content, {_LIBC, *_MPI_NAMES})
         own = [entry.partition("=")[2] for entry in env if entry.startswith("LD_LIBRARY_PATH=")]
         named = [path for path in own[-1].split(":") if path.startswith("/")] if own else []
+        named = [path for path in named if len(path) <= _LONGEST_PATH]
         self._named = tuple(named[:_MOST_DIRECTORIES])
         self._machine = os.uname().machine
 
@@ -122,14 +131,15 @@ class _Image:
     def _mpi(self) -> Iterator[Mpi]:
         homes = (f"{place}/{name}/lib" for place in self._usual() for name in ("mpich", "openmpi"))
         usual = (*self._named, *self._usual(), *homes, "/usr/lib/mpich/lib", "/usr/lib/openmpi/lib")
-        places = [path for path in dict.fromkeys(usual) if self._is_directory(path)]
+        found = (self._directory(path) for path in dict.fromkeys(usual))
+        places = [path for path in dict.fromkeys(found) if path is not None]
         for name in _MPI_NAMES:
             path = next(self._paths(name, places), None)
             elf = self._elf(path) if path else None
             if elf is not None and path is not None:
-                found = mpi_of(elf, path)
-                if found is not None:
-                    yield found
+                library = mpi_of(elf, path)
+                if library is not None:
+                    yield library
 
     def _first(self, name: str, places: Iterable[str]) -> Elf | None:
         found = (self._elf(path) for path in self._paths(name, places))
@@ -156,16 +166,27 @@ class _Image:
             except (ElfError, OSError):
                 return None
 
-    def _is_directory(self, path: str) -> bool:
+    def _directory(self, path: str) -> str | None:
+        """Where it really is in the image."""
+        self._require_time()
         try:
             place = resolve(self._root, path)
         except (NotAssembledError, OSError, ValueError):
-            return False
-        return place.directory and not place.missing
+            return None
+        return place.path if place.directory and not place.missing else None
+
+    def _require_time(self) -> None:
+        """A link of many words that leads to another such, and so on, costs more than it takes."""
+        if time.monotonic() > self._end:
+            raise InsideRefusedError(
+                f"the image's C library and MPI could not be looked at within {_SECONDS:g} s, as "
+                "the job's modules want it: try again, or run without them (--module=none)"
+            )
 
     @contextmanager
     def _file(self, path: str) -> Iterator[int | None]:
         """A regular file of the image, opened; a device or a pipe never is."""
+        self._require_time()
         fd = None
         try:
             place = resolve(self._root, path)

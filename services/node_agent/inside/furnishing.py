@@ -1,13 +1,15 @@
 """From an image that a job has on this node to its inside: what is asked, and of whom."""
 
 import pwd
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from services.node_agent.holds import Holds
+from services.node_agent.inside.adding import SiteModules, modules_for
 from services.node_agent.inside.furnish import plan_of, reserved
+from services.node_agent.inside.hooks import HookCall, Hooks
 from services.node_agent.inside.insides import Insides, Wish
 from services.node_agent.readers import User
 from services.node_agent.threads import DaemonThreads
@@ -29,6 +31,8 @@ class Wants:
 
     volumes: Sequence[str] = ()
     modules: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    """What the scheduler says of the job's devices."""
 
 
 class Furnishing:
@@ -38,6 +42,7 @@ class Furnishing:
         self._holds = holds
         self._insides = insides
         self._site = site
+        self._modules = SiteModules(site.modules)
         self._threads = DaemonThreads(_THREADS, "furnishing")
 
     async def furnish(
@@ -49,28 +54,38 @@ class Furnishing:
         deadline: Deadline,
     ) -> Path:
         """Where the inside is; the image is mounted, and held by the job."""
+        if user.uid != 0:
+            await self._holds.require_readable(image_id, user, deadline)
         config = await self._holds.config(image_id, deadline)
         view = self._holds.view(image_id)
 
         def wish() -> Wish:
             person = person_of(user)
-            wanted = parse_volumes(wants.volumes, reserved(self._site))
-            plan = plan_of(view.path, person, self._site, wanted)
+            volumes = parse_volumes(wants.volumes, reserved(self._site))
+            added = modules_for(
+                self._modules,
+                wants.modules,
+                config.labels,
+                Path(view.path),
+                image_env=config.env,
+                env=wants.env,
+            )
+            plan = plan_of(
+                view.path, person, self._site, volumes, modules=added.mounts, nodes=added.nodes
+            )
             manifest = Manifest(
                 env=config.env,
-                changes=(_changes(self._site.env),),
+                changes=(*added.changes, _changes(self._site.env)),
                 workdir=config.workdir,
                 entrypoint=config.entrypoint,
                 cmd=config.cmd,
             )
-            return Wish(plan, person, manifest)
+            call = HookCall(job_id, person.uid, image_id, Path(view.path))
+            return Wish(plan, person, manifest, Hooks(call, added.before, added.after))
 
         async with deadline.bound("looking up what the job wants in its image"):
             wanted = await self._threads.run(wish)
         return await self._insides.have(job_id, wanted, deadline, image=image_id)
-
-    async def end(self, job_id: JobId) -> None:
-        await self._insides.end(job_id)
 
 
 def person_of(user: User) -> Person:

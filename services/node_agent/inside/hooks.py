@@ -10,7 +10,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +49,22 @@ class HookCall:
             "DRAY_IMAGE_ID": self.image_id,
             "DRAY_IMAGE_ROOT": str(self.root),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Of one inside."""
+
+    call: HookCall
+    before: tuple[Hook, ...] = ()
+    after: tuple[Hook, ...] = ()
+
+    async def run_before(self, deadline: Deadline) -> None:
+        await run_hooks(self.before, self.call, deadline)
+
+    async def run_after(self, inside: Path, deadline: Deadline) -> None:
+        """In the agent's own namespace, not in the image's; nobody was let in yet."""
+        await run_hooks(self.after, replace(self.call, inside=inside), deadline)
 
 
 async def run_hooks(hooks: Sequence[Hook], call: HookCall, deadline: Deadline) -> None:

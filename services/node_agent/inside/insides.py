@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from services.node_agent.errors import InsideRefusedError
 from services.node_agent.inside.builder import build
+from services.node_agent.inside.hooks import Hooks
 from services.node_agent.inside.order import BuildOrder
 from services.node_agent.inside.pins import ALIAS, Pins
 from services.node_agent.threads import DaemonThreads
@@ -26,6 +28,7 @@ from shared.models import ImageId, JobId
 log = get_logger(__name__)
 
 _THREADS: Final = 8
+_MOST_OF_A_JOB: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Wish:
     plan: Plan
     person: Person
     manifest: Manifest
+    hooks: Hooks | None = None
 
     @property
     def digest(self) -> str:
@@ -83,16 +87,38 @@ class Insides:
         await self._threads.run(self._remove, lambda job: job not in kept)
 
     async def _have(self, name: str, wish: Wish, alias: str | None, deadline: Deadline) -> Path:
-        def work() -> Path:
-            place = self._pins.directory / name
-            if not self._pins.is_whole(name):
-                order = self._order(wish)
-                build(self._pins, name, order, wish.manifest.files(), deadline.remaining())
-            if alias is not None:
-                self._pins.call(name, alias)
-            return place
+        place = self._pins.directory / name
+        whole = await self._threads.run(lambda: self._pins.is_whole(name))
+        if not whole:
+            if wish.hooks is not None:
+                await wish.hooks.run_before(deadline)
+            await self._threads.run(lambda: self._build(name, wish, deadline))
+            if wish.hooks is not None:
+                await self._run_after(name, wish.hooks, deadline)
+            await self._threads.run(lambda: self._pins.conclude(name))
+        if alias is not None:
+            await self._threads.run(lambda: self._pins.call(name, alias))
+        return place
 
-        return await self._threads.run(work)
+    def _build(self, name: str, wish: Wish, deadline: Deadline) -> None:
+        self._require_room(_job(name))
+        order = self._order(wish)
+        build(self._pins, name, order, wish.manifest.files(), deadline.remaining())
+
+    async def _run_after(self, name: str, hooks: Hooks, deadline: Deadline) -> None:
+        """Nobody was told of it yet: where a hook fails, it never was."""
+        try:
+            await hooks.run_after(self._pins.directory / name, deadline)
+        except BaseException:
+            await self._threads.run(lambda: self._pins.remove(name))
+            raise
+
+    def _require_room(self, job: str) -> None:
+        if sum(_job(name) == job for name in self._pins.names) >= 2 * _MOST_OF_A_JOB:
+            raise InsideRefusedError(
+                f"job {job} has put images together in {_MOST_OF_A_JOB} ways on this node: use "
+                "the same volumes and modules for all of its ranks"
+            )
 
     def _order(self, wish: Wish) -> BuildOrder:
         return BuildOrder(
@@ -111,6 +137,7 @@ class Insides:
                 self._pins.remove(name)
             except (DrayError, OSError) as exc:
                 log.warning("inside_stays", inside=name, error=str(exc))
+        self._pins.close()
 
 
 def _job(name: str) -> str:

@@ -3,6 +3,7 @@
 insides/<name>/mnt         for root, who keeps the job's user and groups as they are
 insides/<name>/user        with the next, for the user: entered without any privilege
 insides/<name>/user-mnt
+insides/<name>/whole       nothing is left to be done for it
 insides/<name>/…           see `shared.inside.manifest`
 insides/<job>@<image>      leads to the first one that a job had of an image
 
@@ -11,6 +12,7 @@ it, does. All of it blocks.
 """
 
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,7 @@ from shared import linux
 from shared.inside.enter import MOUNTS
 
 ALIAS: Final = "@"
+_CONCLUDED: Final = "whole"
 
 
 class Pins:
@@ -29,11 +32,17 @@ class Pins:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.directory = directory.resolve()
-        own = str(self.directory)
-        if not any(found.target == self.directory for found in mounts_below(self.directory)):
-            linux.mount(own, own, flags=linux.MS_BIND)
-        # The kernel refuses such a file where the mount would be told to others.
-        linux.mount("none", own, flags=linux.MS_PRIVATE)
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Where nothing is pinned, leave nothing mounted: another agent begins anew."""
+        with self._lock:
+            if self._mounted and not self.names:
+                linux.umount(str(self.directory), linux.UMOUNT_NOFOLLOW | linux.MNT_DETACH)
+
+    @property
+    def _mounted(self) -> bool:
+        return any(found.target == self.directory for found in mounts_below(self.directory))
 
     @property
     def names(self) -> frozenset[str]:
@@ -41,9 +50,15 @@ class Pins:
 
     def make(self, name: str) -> Path:
         """An empty directory of this name, instead of whatever was there."""
-        self.remove(name)
-        place = self.directory / name
-        place.mkdir(mode=0o711)
+        with self._lock:
+            if not self._mounted:
+                own = str(self.directory)
+                linux.mount(own, own, flags=linux.MS_BIND)
+                # The kernel refuses to pin where a mount would be told to others.
+                linux.mount("none", own, flags=linux.MS_PRIVATE)
+            self.remove(name)
+            place = self.directory / name
+            place.mkdir(mode=0o711)
         return place
 
     def describe(self, name: str, files: Mapping[str, bytes], uid: int) -> None:
@@ -69,10 +84,15 @@ class Pins:
         link.unlink(missing_ok=True)
         link.symlink_to(name)
 
+    def conclude(self, name: str) -> None:
+        """Everything was done for it, and whoever wants it may be told."""
+        (self.directory / name / _CONCLUDED).touch(0o444)
+
     def is_whole(self, name: str) -> bool:
         """Whether what is pinned there still is: a reboot leaves files alone."""
         place = self.directory / name
-        return any(found.target == place / MOUNTS for found in mounts_below(place))
+        pinned = any(found.target == place / MOUNTS for found in mounts_below(place))
+        return pinned and (place / _CONCLUDED).exists()
 
     def remove(self, name: str) -> None:
         """Whoever is in there stays; nobody else comes in."""

@@ -1,12 +1,16 @@
 """What is in a node's cache: bounds, pins, what survives the agent, who may read it."""
 
+import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from services.node_agent.cache.shelf import Shelf
 from shared.bus.connect import connect_bus
 from shared.errors import ConfigError
+from shared.settings.agent import CacheSettings
 from tests.support.agents import Place, ask, greeting, needs_root, running
 from tests.support.cached import (
     MEGABYTE,
@@ -21,6 +25,7 @@ from tests.support.cached import (
     mounted,
 )
 
+SOMEBODY = 4242
 loop_mounts = [pytest.param("loop", marks=needs_root)]
 
 
@@ -138,3 +143,41 @@ async def test_two_agents_never_share_a_cache(place: Place, tmp_path: Path) -> N
         with pytest.raises(ConfigError, match=r"agent\.cache\.dir"):
             async with running(theirs, connect_bus(theirs, "test")):
                 pass
+
+
+@pytest.mark.root
+def test_a_directory_of_somebody_elses_is_no_place_for_a_cache(place: Place) -> None:
+    theirs = cache_dir(place)
+    theirs.mkdir(mode=0o777)
+    os.chown(theirs, SOMEBODY, SOMEBODY)
+    with pytest.raises(ConfigError, match=rf"belongs to uid {SOMEBODY}"):
+        Shelf(theirs, CacheSettings()).open()
+    os.chown(theirs, 0, 0)
+    Shelf(theirs, CacheSettings()).open()
+
+
+@pytest.mark.root
+async def test_what_others_have_put_there_before_is_not_believed(place: Place) -> None:
+    """On a disk that everybody may write to, until the first agent closes the directory."""
+    planted, other = (make_image(place, [layer(n)], f"{n}\n") for n in (1, 2))
+    settings = caching(place, "unpack")
+    async with running(settings, connect_bus(settings, "test")):
+        await mounted(place, planted, "j")
+        await ended(place, "j")
+    for suffix in (".squashfs", ".json"):
+        os.chown(cached(place, planted).with_suffix(suffix), SOMEBODY, SOMEBODY)
+    os.mkfifo(cached(place, other).with_suffix(".json"))  # to read it would take for ever
+    outside = place.root / "outside"
+    lock = cache_dir(place) / ".lock"
+    lock.unlink()
+    lock.symlink_to(outside)
+    os.chown(lock, SOMEBODY, SOMEBODY, follow_symlinks=False)
+    shelf = Shelf(cache_dir(place), CacheSettings())
+    opening = threading.Thread(target=shelf.open, daemon=True)
+    opening.start()
+    await asyncio.to_thread(opening.join, 20)
+    assert not opening.is_alive()
+    assert shelf.copies == ()
+    assert not outside.exists()
+    assert [path.name for path in cache_dir(place).iterdir()] == [".lock"]
+    shelf.close()

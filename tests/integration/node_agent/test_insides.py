@@ -4,7 +4,6 @@ import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,9 +16,9 @@ from services.node_agent.mounter import Source
 from services.node_agent.unmount import clear
 from shared.deadline import Deadline
 from shared.inside.manifest import CMD, ENV, Manifest, read_words
-from shared.inside.people import Person
 from shared.inside.volumes import parse_volumes
 from shared.settings.inside import InsideSettings
+from tests.support.insides import ENTER, NOBODY, PERSON, enter
 from tests.support.squashfs import is_root, mounts_in, place_image, system_tree
 from tests.support.users import AS_NOBODY, let_everybody_in, ordinary_environment, ordinary_python
 
@@ -28,21 +27,7 @@ pytestmark = [
     pytest.mark.skipif(not is_root(), reason="namespaces of others need root"),
 ]
 
-NOBODY = AS_NOBODY["user"]
 MANIFEST = Manifest(env=("PASSWORD=of the image",), cmd=("sh",))
-PERSON = Person.of(NOBODY, NOBODY, ())
-
-ENTER = """
-import sys
-from pathlib import Path
-from cli.enter import EnterError, enter_job
-pinned, *command = sys.argv[1:]
-try:
-    enter_job(Path(pinned), command, env={"PATH": "/bin"}, workdir="/")
-except EnterError as exc:
-    print(exc.message, file=sys.stderr)
-    sys.exit(exc.exit_code)
-"""
 
 
 @pytest.fixture
@@ -64,23 +49,7 @@ async def insides(tmp_path: Path) -> AsyncIterator[Insides]:
     yield made
     await made.adopt(())
     assert pins.names == frozenset()
-    clear(pins.directory)
     assert [found for found in mounts_in(tmp_path) if "insides" in found] == []
-
-
-def enter(
-    pinned: Path, *command: str, who: dict[str, Any] | None = None, code: str = ENTER
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [ordinary_python(), "-c", code, str(pinned), *command],
-        env=ordinary_environment(),
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        **(AS_NOBODY if who is None else who),
-    )
 
 
 async def have(
@@ -237,4 +206,4 @@ async def test_the_host_sees_nothing_of_what_is_mounted(insides: Insides, image:
     await have(insides, image)
     after = Path("/proc/self/mountinfo").read_text().splitlines()
     new = [Path(line.split()[4]) for line in after if line not in before]
-    assert {path.name for path in new} == {"mnt", "user", "user-mnt"}
+    assert {path.name for path in new} == {"insides", "mnt", "user", "user-mnt"}

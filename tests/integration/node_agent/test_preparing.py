@@ -144,10 +144,10 @@ async def test_a_late_release_of_the_last_job_leaves_a_prepared_one_alone(place:
 @pytest.mark.parametrize("mount", [pytest.param("loop", marks=needs_root)])
 async def test_a_private_image_is_opened_to_the_job_s_user_alone(place: Place, mount: str) -> None:
     settings = place.settings(mount)
-    image = place.image("private")
-    image.path.with_suffix(".json").write_text(
-        f'{{"readers": {{"uids": [{SOMEBODY}], "gids": []}}}}'
-    )
+    image = make_image(place, [])
+    recipe = Sidecar.model_validate_json(image.sidecar.read_bytes()).recipe
+    readers = Readers(uids=(SOMEBODY,))
+    image.sidecar.write_text(Sidecar(recipe=recipe, readers=readers).model_dump_json())
     async with running(settings, connect_bus(settings, "test")):
         wrong = body(image, uid=SOMEBODY + 1)
         _, view = await ask(place, "POST", "/v1/jobs/1/prepare", wrong)

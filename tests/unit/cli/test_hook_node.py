@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cli import hook_node
+from cli.agent import Whose
 from cli.errors import UnreachableError
 from cli.hook_node import NotPreparedError, Place, Wanted
 from tests.support.scripted_gateway import Reply, Script, problem, says, scripted_agent
@@ -68,7 +69,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
 
 def test_the_job_finds_what_was_mounted_and_nobody_else_does(node: Node) -> None:
     node.agent.on(PREPARE, _answer("ready"))
-    node.place.prolog("17", MINE, Wanted(IMAGES, ""), NOWHERE, 30)
+    node.place.prolog("17", Whose(MINE), Wanted(IMAGES, ""), NOWHERE, 30)
     asked = node.agent.asked[0][1]
     assert asked["images"] == [{"image_id": ID, "content_digest": DIGEST, "size": 4096}]
     assert asked["uid"] == MINE
@@ -87,7 +88,7 @@ def test_the_job_finds_what_was_mounted_and_nobody_else_does(node: Node) -> None
 def test_a_reason_is_left_in_one_line(node: Node) -> None:
     node.agent.on(PREPARE, _answer("failed", "it is\nnot there " + "x" * 3000))
     with pytest.raises(NotPreparedError):
-        node.place.prolog("17", MINE, Wanted(IMAGES, ""), NOWHERE, 30)
+        node.place.prolog("17", Whose(MINE), Wanted(IMAGES, ""), NOWHERE, 30)
     state, reason = node.verdict()
     assert state == "failed"
     assert reason.startswith("it is not there xxx")
@@ -99,7 +100,7 @@ def test_a_reason_is_left_in_one_line(node: Node) -> None:
 )
 def test_what_a_user_tampered_with_is_the_users_trouble(node: Node, images: str, why: str) -> None:
     with pytest.raises(NotPreparedError):
-        node.place.prolog("17", MINE, Wanted(images, ""), NOWHERE, 30)
+        node.place.prolog("17", Whose(MINE), Wanted(images, ""), NOWHERE, 30)
     assert why in node.verdict()[1]
     assert node.agent.asked == []
 
@@ -107,7 +108,7 @@ def test_what_a_user_tampered_with_is_the_users_trouble(node: Node, images: str,
 def test_an_agent_that_is_away_is_waited_for_only_so_long(tmp_path: Path, node: Node) -> None:
     (tmp_path / "n1.sock").unlink()
     with pytest.raises(NotPreparedError):
-        node.place.prolog("17", MINE, Wanted(IMAGES, ""), NOWHERE, 30)
+        node.place.prolog("17", Whose(MINE), Wanted(IMAGES, ""), NOWHERE, 30)
     assert "no node agent answers" in node.verdict()[1]
 
 
@@ -118,14 +119,14 @@ def test_a_job_whose_pull_failed_hears_why_from_a_gateway(
     gateway.on(LOOK, says(failed("no such tag")))
     node.agent.on(PREPARE, _answer("failed", "nothing was announced"))
     with pytest.raises(NotPreparedError):
-        node.place.prolog("17", MINE, Wanted("", "pull-1"), url, 30)
+        node.place.prolog("17", Whose(MINE), Wanted("", "pull-1"), url, 30)
     assert node.verdict()[1].endswith("cannot be had: no such tag")
     assert len(node.agent.asked) == 1
 
 
 def test_a_job_whose_pull_went_well_is_waited_for(node: Node, served: tuple[str, Script]) -> None:
     node.agent.on(PREPARE, _answer("failed", "nothing was announced"), _answer("ready"))
-    node.place.prolog("17", MINE, Wanted(IMAGES, "pull-1"), served[0], 30)
+    node.place.prolog("17", Whose(MINE), Wanted(IMAGES, "pull-1"), served[0], 30)
     assert [asked["images"] for _, asked in node.agent.asked] == [[], []]
     assert node.verdict()[0] == "ready"
 
@@ -133,7 +134,7 @@ def test_a_job_whose_pull_went_well_is_waited_for(node: Node, served: tuple[str,
 def test_the_end_leaves_nothing(node: Node) -> None:
     node.agent.on(PREPARE, _answer("ready"))
     node.agent.on(RELEASE, Reply(status=204))
-    node.place.prolog("17", MINE, Wanted(IMAGES, ""), NOWHERE, 30)
+    node.place.prolog("17", Whose(MINE), Wanted(IMAGES, ""), NOWHERE, 30)
     node.place.epilog("17", 30)
     node.place.epilog("17", 30)
     assert node.left == []
@@ -157,3 +158,22 @@ def test_a_note_stays_while_an_agent_cannot_end_the_job(node: Node) -> None:
         with pytest.raises(Exception, match="busy"):
             node.place.epilog("17", 30)
     assert node.left == ["17.ended"]
+
+
+def test_what_the_user_wants_in_the_image_is_asked_of_the_agent(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.agent.on(PREPARE, _answer("ready"))
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    wanted = Wanted(IMAGES, "", "/scratch/${SLURM_JOB_ID}:/data:rw;/in:/in:ro", "gpu,mpich")
+    node.place.prolog("17", Whose(MINE, 100), wanted, NOWHERE, 30)
+    asked = node.agent.asked[0][1]
+    assert asked["volumes"] == ["/scratch/17:/data:rw", "/in:/in:ro"]
+    assert (asked["modules"], asked["gid"]) == (["gpu", "mpich"], 100)
+
+
+def test_volumes_that_cannot_be_are_told_to_the_job(node: Node) -> None:
+    with pytest.raises(NotPreparedError):
+        node.place.prolog("17", Whose(MINE), Wanted(IMAGES, "", "/x:/etc"), NOWHERE, 30)
+    assert "would hide /etc" in node.verdict()[1]
+    assert node.agent.asked == []

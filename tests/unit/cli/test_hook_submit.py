@@ -49,6 +49,7 @@ def test_what_is_ready_is_pinned(served: Served) -> None:
         "DRAY_SYSTEM": IMAGE.system,
         "DRAY_IMAGE_ID": IMAGE.id,
         "DRAY_VOLUMES": "/a/$SLURM_JOB_ID:/b",
+        "DRAY_VOLUME_PATHS": "/a/${SLURM_JOB_ID}:/b:rw",
         "DRAY_MODULES": "mpich,gpu",
     }
 

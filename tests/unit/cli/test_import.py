@@ -105,6 +105,17 @@ def test_why_it_failed_is_told(
         import_(Gateway(url), wish, wait=True, json=False)
 
 
+def test_it_is_told_that_a_file_is_read_and_no_registry_is_asked(
+    served: Served, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, script = served
+    script.on(FOLLOW, streams(pull_view(State.PULLING), pull_view(State.READY)))
+    assert import_(Gateway(url), ImportWish("app.tar", "tool"), wait=True, json=False) == 0
+    said = capsys.readouterr().out
+    assert "PULLING     reading the file" in said
+    assert "registry" not in said
+
+
 def test_json_is_the_gateways_last_word(
     served: Served, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

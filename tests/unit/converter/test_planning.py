@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from services.converter.conversion import Conversion, ImageOrder
-from services.converter.layers import LayerPacker
+from services.converter.layers import LayerPacker, PackedLayer
 from services.converter.registry.platforms import Platform
 from services.converter.sources.interface import Source, SourceImage
 from shared.deadline import Deadline
@@ -42,7 +42,8 @@ def image(layers: int) -> SourceImage:
 async def test_an_image_is_planned_from_each_pack_once(tmp_path: Path) -> None:
     store = PackStore(tmp_path)
     key = add_pack(store, tar_of(("f", b"content")), PackOptions())
-    recipe = await conversion(store)._planned([key, key], image(2), ORDER, Deadline.after(20))
+    layer = PackedLayer(key, DIGEST)
+    recipe = await conversion(store)._planned([layer, layer], image(2), ORDER, Deadline.after(20))
     assert [segment.pack for segment in recipe.segments] == [key]
     assert store.tables_path(recipe.tables.sha256).is_file()
 
@@ -52,6 +53,7 @@ async def test_after_the_deadline_no_thread_goes_on_planning(
 ) -> None:
     store = PackStore(tmp_path)
     key = add_pack(store, tar_of(("f", b"content")), PackOptions())
+    layers = [PackedLayer(key, DIGEST)]
     begun, ended = threading.Event(), threading.Event()
     real = Tree.apply
 
@@ -69,7 +71,7 @@ async def test_after_the_deadline_no_thread_goes_on_planning(
     try:
         with pytest.raises(DeadlineExceededError, match="image's tables"):
             await asyncio.wait_for(
-                conversion(store)._planned([key], image(1), ORDER, Deadline.after(0.2)), 20
+                conversion(store)._planned(layers, image(1), ORDER, Deadline.after(0.2)), 20
             )
         assert begun.is_set()
         assert ended.is_set()

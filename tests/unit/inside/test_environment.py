@@ -20,6 +20,7 @@ HOST = {
     "OMP_NUM_THREADS": "8",
     "LD_PRELOAD": "/host/lib/evil.so",
     "LD_LIBRARY_PATH": "/host/lib",
+    "DRAY_TOKEN": "secret",
     "EDITOR": "vi",
     "A": "host",
 }
@@ -53,6 +54,7 @@ def test_the_host_s_loader_and_path_never_come_along(whole: bool) -> None:
     env = compose(HOST, [], whole_host=whole)
     assert "LD_PRELOAD" not in env
     assert "LD_LIBRARY_PATH" not in env
+    assert "DRAY_TOKEN" not in env
     assert env["PATH"] == DEFAULT_PATH
     assert ("EDITOR" in env) == whole
     assert (env["SLURM_PROCID"], env["PMIX_RANK"], env["OMP_NUM_THREADS"]) == ("3", "3", "8")

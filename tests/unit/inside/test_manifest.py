@@ -4,7 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.inside.environment import Changes
-from shared.inside.manifest import CMD, ENTRYPOINT, ENV, WORKDIR, Manifest, apply, read_words
+from shared.inside.manifest import (
+    CHANGES,
+    CMD,
+    ENTRYPOINT,
+    ENV,
+    WORKDIR,
+    Manifest,
+    apply,
+    read_words,
+)
 
 
 def test_the_files_say_it_all() -> None:
@@ -22,11 +31,15 @@ def test_the_files_say_it_all() -> None:
     env = {"PATH": "/host/bin", "HOME": "/home/ada"}
     apply(read_words(files[ENV]), env)
     assert env == {"PATH": "/module/bin:/image/bin", "HOME": "/home/ada", "B": "2"}
+    changes = read_words(files[CHANGES])
+    assert changes == ["-A", "<PATH=/module/bin", "=B=2"]
+    assert read_words(files[ENV]) == ["=PATH=/image/bin", "=A=1", *changes]
 
 
 def test_an_image_that_says_nothing() -> None:
     assert {name: read_words(content) for name, content in Manifest().files().items()} == {
         ENV: [],
+        CHANGES: [],
         WORKDIR: [],
         ENTRYPOINT: [],
         CMD: [],

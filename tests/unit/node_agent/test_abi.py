@@ -2,11 +2,13 @@
 
 import os
 import platform
+import time
 from pathlib import Path
 
 import pytest
 
 from services.node_agent.errors import InsideRefusedError
+from services.node_agent.inside import abi
 from services.node_agent.inside.abi import ImageAbi, look
 from services.node_agent.inside.compatible import require_compatible
 from services.node_agent.inside.module import Module
@@ -77,6 +79,25 @@ def test_nothing_leads_out_of_the_image(tmp_path: Path) -> None:
     os.mkfifo(image / "etc/ld.so.cache")  # it would be waited for, were it opened
     long = f"LD_LIBRARY_PATH={'/' + 'x' * 5000}:{tmp_path}/outside:/a\0b"
     assert look(image, [long]) == ImageAbi()
+
+
+def test_an_image_in_which_looking_takes_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each name is a chain of links, each as long as one can be."""
+    monkeypatch.setattr(abi, "_SECONDS", 0.2)
+    lib = tmp_path / "usr/lib"
+    (lib / "d").mkdir(parents=True)
+    for number in range(39):
+        (lib / f"l{number}").symlink_to("d/../" * 800 + f"l{number + 1}")
+    for name in ("libc.so.6", "libmpi.so.12", "libmpi.so.40", "libmpi.so.20", "libmpich.so.12"):
+        (lib / name).symlink_to("l0")
+    (tmp_path / "lib").symlink_to("usr/lib")
+    (tmp_path / "lib64").symlink_to("usr/lib")
+    begun = time.monotonic()
+    with pytest.raises(InsideRefusedError, match=r"not be looked at within 0\.2 s.*--module=none"):
+        look(tmp_path)
+    assert time.monotonic() - begun < 10
 
 
 HERE = ImageAbi("x86_64", "glibc", (2, 36))

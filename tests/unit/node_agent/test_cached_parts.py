@@ -1,6 +1,7 @@
 """Delta staging's arithmetic, the throttle and the shelf's bounds."""
 
 import asyncio
+import errno
 import os
 import threading
 import time
@@ -178,6 +179,51 @@ def test_room_that_is_not_used_is_given_back(tmp_path: Path) -> None:
         with pytest.raises(CacheFullError), shelf.room_for(other):
             raise AssertionError("what is on its way counts")
     shelf.close()
+
+
+def test_what_cannot_be_evicted_does_not_keep_an_image_out_for_ever(tmp_path: Path) -> None:
+    """The disk fails, or was mounted read-only, and is well again later."""
+    shelf = Shelf(tmp_path / "cache", CacheSettings(max_bytes=1 << 20, reserve_bytes=0))
+    shelf.open()
+    old, other, new = recipe_of("a", 8), recipe_of("b", 8), recipe_of("c", 9)
+    for recipe in (old, other):
+        with shelf.room_for(recipe):
+            pass
+    stuck = shelf.directory / f"{old.image_id}.squashfs"
+    stuck.unlink()
+    stuck.mkdir()  # nobody can unlink that
+    with pytest.raises(OSError, match="directory"), shelf.room_for(new):
+        raise AssertionError("there is no room")
+    stuck.rmdir()
+    with shelf.room_for(new):
+        pass
+    assert [copy.image_id for copy in shelf.copies] == [new.image_id]
+    kept = {path.stem for path in shelf.directory.iterdir()} - {".lock"}
+    assert kept == {new.image_id}, "nothing is there that is not counted"
+    shelf.close()
+
+
+def test_a_copy_that_gets_no_card_takes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Shelf(tmp_path / "cache", CacheSettings(max_bytes=1 << 20, reserve_bytes=0))
+    shelf.open()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("services.node_agent.cache.shelf.write_card", full)
+    with pytest.raises(OSError, match="space"), shelf.room_for(recipe_of("a", 9)):
+        pass
+    assert shelf.copies == ()
+    assert [path.name for path in shelf.directory.iterdir()] == [".lock"]
+    shelf.close()
+
+
+def recipe_of(letter: str, sixteenths: int) -> Recipe:
+    """Of an image that takes so much of a cache of one megabyte."""
+    size = sixteenths * KIB * 64
+    return small_recipe(letter).model_copy(update={"image_id": letter * 64, "size": size})
 
 
 async def test_all_who_ask_at_once_whether_it_is_busy_share_one_look(tmp_path: Path) -> None:

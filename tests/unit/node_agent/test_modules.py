@@ -187,7 +187,7 @@ def test_a_broken_file_fails_those_who_want_it(site: ModuleSite, content: str, w
 
 def test_a_file_that_others_may_write_is_not_obeyed(site: ModuleSite) -> None:
     site.module("a").chmod(0o664)
-    with pytest.raises(InsideRefusedError, match="written by others than root"):
+    with pytest.raises(InsideRefusedError, match="written to by others than root"):
         modules_for(site.site, ["a"], {}, Path("/nothing"))
     site.modules.joinpath("a.yaml").chmod(0o644)
     assert modules_for(site.site, ["a"], {}, Path("/nothing")).names == ("a",)
