@@ -3,7 +3,7 @@
 import errno
 import http.client
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -57,6 +57,7 @@ class Whose:
     gid: int | None = None
     volumes: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    devices: Mapping[str, str] = field(default_factory=dict)
 
 
 class Agent:
@@ -104,6 +105,7 @@ class Agent:
             "gid": whose.gid,
             "volumes": whose.volumes,
             "modules": whose.modules,
+            "devices": whose.devices,
             "wait": wait,
         }
         path = f"/v1/jobs/{quote(job_id, safe='')}/prepare"

@@ -31,6 +31,10 @@ TRY_AGAIN: Final = 0.25
 READY: Final = "ready"
 FAILED: Final = "failed"
 INSIDE: Final = "inside"
+DEVICES: Final = (
+    *("SLURM_STEP_GPUS", "SLURM_JOB_GPUS"),
+    *("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+)
 SUFFIX: Final = ".images"
 MAX_REASON: Final = 1000
 
@@ -55,7 +59,8 @@ class Wanted:
         known = {name: value for name, value in os.environ.items() if name.startswith("SLURM_")}
         volumes = tuple(volume.text for volume in parse_volumes([self.volumes], env=known))
         modules = tuple(part for part in self.modules.split(",") if part)
-        return replace(user, volumes=volumes, modules=modules)
+        devices = {name: os.environ[name] for name in DEVICES if os.environ.get(name)}
+        return replace(user, volumes=volumes, modules=modules, devices=devices)
 
 
 class Verdicts:

@@ -28,6 +28,8 @@ class Job:
     """When a prolog of this node asked for it."""
     user: int | None = None
     """Whose the prolog said it is."""
+    devices: Mapping[str, str] = field(default_factory=dict)
+    """What the prolog said of those it has here."""
     caller: Caller | None = None
     announced: Mapping[ImageId, NodeImage] = field(default_factory=dict)
     """What the announcement names; it does not outlive the agent."""
@@ -45,6 +47,7 @@ class Job:
             record.announced_at,
             record.prepared_at,
             record.user,
+            record.devices,
             record.caller,
         )
         job.wanted, job.held = set(mounted), set(mounted)
@@ -57,6 +60,7 @@ class Job:
             announced_at=self.announced_at,
             prepared_at=self.prepared_at,
             user=self.user,
+            devices=dict(self.devices),
             images=tuple(sorted(self.wanted)),
             caller=self.caller,
         )

@@ -6,7 +6,7 @@ event, by its prolog and by each of its ranks. All of them meet here.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
@@ -133,6 +133,8 @@ class Jobs:
         images: Sequence[NodeImage],
         user: User | None,
         deadline: Deadline,
+        *,
+        devices: Mapping[str, str],
     ) -> tuple[MountView, ...]:
         """Mount a job's images for the prolog of its node; `user` is let to those not for all.
 
@@ -140,7 +142,7 @@ class Jobs:
         """
         job = self._open(job_id, SITE) if images else await self._announcement(job_id, deadline)
         job.prepared_at = utcnow()
-        job.user = None if user is None else user.uid
+        job.user, job.devices = None if user is None else user.uid, devices
         self._watches.untie(job)
         async with self._kept(job):
             wanted = images or tuple(job.announced.values())
@@ -156,13 +158,17 @@ class Jobs:
                     await self._holds.admit(view.image_id, user, deadline)
         return views
 
-    def require_held(self, job_id: JobId, image_id: ImageId, user: User | None) -> None:
-        """An error unless the job has the image, and the user may ask for things of the job's."""
+    def devices_of(self, job_id: JobId, image_id: ImageId, user: User | None) -> Mapping[str, str]:
+        """What the scheduler said of the job's devices, for an image that it has here.
+
+        An error where it has not, or where the user may ask for nothing of the job's.
+        """
         job = self._jobs.get(job_id)
         if job is None or image_id not in job.held:
             raise NotFoundError(f"job {job_id} has no image {image_id} on this node")
         if user is not SITE and user.uid not in (job.owner, job.user):
             raise ForbiddenError(f"job {job_id} is not yours")
+        return job.devices
 
     def announced_images(self, job_id: JobId) -> tuple[NodeImage, ...]:
         """What the scheduler's announcement named, if this agent has heard it."""

@@ -148,8 +148,8 @@ class LocalApi:
                 "what needs that, such as --module"
             )
         user = peer or User(0, frozenset({0}))
-        self._jobs.require_held(job_id, wanted.image_id, peer)
-        wants = Wants(wanted.volumes, wanted.modules)
+        devices = self._jobs.devices_of(job_id, wanted.image_id, peer)
+        wants = Wants(wanted.volumes, wanted.modules, devices)
         path = await self._furnishing.furnish(
             job_id, wanted.image_id, user, wants, Deadline.after(wanted.wait)
         )

@@ -43,7 +43,9 @@ class Preparing:
         deadline = Deadline.after(request.wait - margin)
         try:
             user = await self._user(request, deadline)
-            mounts = await self._jobs.prepare(job_id, request.images, user, deadline)
+            mounts = await self._jobs.prepare(
+                job_id, request.images, user, deadline, devices=request.devices
+            )
             insides = await self._insides(job_id, mounts, user, request, deadline)
         except DrayError as exc:
             log.warning("job_not_prepared", job=job_id, code=exc.code, error=exc.message)
@@ -61,7 +63,7 @@ class Preparing:
     ) -> tuple[InsideView, ...]:
         if self._furnishing is None or user is None:
             return ()
-        wants = Wants(request.volumes, request.modules)
+        wants = Wants(request.volumes, request.modules, request.devices)
         views = []
         for image_id in (mount.image_id for mount in mounts):
             try:

@@ -5,7 +5,7 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from services.node_agent.callers import Caller
 from shared.files import publishing, remove_stale_partials, sync_directory
@@ -23,6 +23,7 @@ class JobRecord(Tolerant):
     announced_at: Instant | None
     prepared_at: Instant | None = None
     user: int | None = None
+    devices: dict[str, str] = Field(default_factory=dict)
     images: tuple[ImageId, ...]
     caller: Caller | None = None
     """The process that it ends with."""

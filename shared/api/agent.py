@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.api.inside import InsideView, Modules, Volumes
+from shared.api.inside import DeviceVariables, InsideView, Modules, Volumes
 from shared.events import NodeCache, NodeImage, Uid
 from shared.models import (
     Bytes,
@@ -46,6 +46,8 @@ class PrepareRequest(Strict):
     volumes: Volumes = ()
     """As the user writes them; with these and the modules each image is put together."""
     modules: Modules = ()
+    devices: DeviceVariables = Field(default_factory=dict)
+    """What the scheduler says of the job's devices here; its user has no say in that."""
     wait: Annotated[float, Field(gt=0, le=3600)] = 60.0
 
 

@@ -153,7 +153,9 @@ def test_a_directory_of_somebody_elses_is_no_place_for_a_cache(place: Place) -> 
     with pytest.raises(ConfigError, match=rf"belongs to uid {SOMEBODY}"):
         Shelf(theirs, CacheSettings()).open()
     os.chown(theirs, 0, 0)
-    Shelf(theirs, CacheSettings()).open()
+    shelf = Shelf(theirs, CacheSettings())
+    shelf.open()
+    shelf.close()
 
 
 @pytest.mark.root

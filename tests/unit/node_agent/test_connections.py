@@ -31,8 +31,9 @@ async def serving(node: Node, path: Path, connections: Connections) -> AsyncIter
         path,
         connections,
         jobs=node.jobs,
-        preparing=Preparing(node.jobs),
+        preparing=Preparing(node.jobs, None),
         programs=Programs(node.holds),
+        furnishing=None,
         cache=None,
         status=status,
     )
