@@ -5,12 +5,10 @@ would share one device between all mounts of a file, and with it the device's li
 """
 
 import errno
-import fcntl
 import os
-import struct
 from pathlib import Path
-from typing import Final
 
+from services.node_agent import loop_device
 from services.node_agent.errors import MounterUnavailableError, MountFailedError
 from services.node_agent.mounter import How, Source
 from services.node_agent.probe import mountable_codecs
@@ -20,23 +18,6 @@ from shared.image.kinds import ALIGNMENT
 from shared.logging import get_logger
 
 log = get_logger(__name__)
-
-_LOOP_SET_FD: Final = 0x4C00
-_LOOP_CLR_FD: Final = 0x4C01
-_LOOP_SET_STATUS64: Final = 0x4C04
-_LOOP_CONFIGURE: Final = 0x4C0A
-_LOOP_CTL_GET_FREE: Final = 0x4C82
-_READ_ONLY_AUTOCLEAR: Final = 1 | 4
-
-# struct loop_info64: device, inode, rdevice, offset, sizelimit; number, encryption, key size,
-# flags; file name, crypt name, key; init.
-_INFO: Final = struct.Struct("=5Q4I64s64s32s2Q")
-# struct loop_config: fd, block size, info, reserved.
-_CONFIG_HEAD: Final = struct.Struct("=II")
-_RESERVED: Final = bytes(8 * 8)
-
-_ATTEMPTS: Final = 64
-"""How often a free device may be snatched by somebody else before we give up."""
 
 
 class LoopMounter:
@@ -74,59 +55,13 @@ class LoopMounter:
         flags = linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV
         backing = os.open(image, os.O_RDONLY | os.O_CLOEXEC | how)
         try:
-            device, path = attach(backing, image.name)
+            device, path = loop_device.attach(backing, image.name)
         finally:
             os.close(backing)
         try:
             linux.mount(path, str(target), "squashfs", flags)
         finally:
             os.close(device)  # autoclear: from here on only the mount keeps the device
-
-
-def attach(backing: int, name: str) -> tuple[int, str]:
-    """A fresh read-only loop device over an open file: its descriptor and its path."""
-    control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        for _ in range(_ATTEMPTS):
-            path = f"/dev/loop{fcntl.ioctl(control, _LOOP_CTL_GET_FREE)}"
-            device = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                configure(device, backing, name)
-            except OSError as exc:
-                os.close(device)
-                if exc.errno != errno.EBUSY:  # somebody else was faster
-                    raise
-            else:
-                return device, path
-    finally:
-        os.close(control)
-    raise OSError(errno.EBUSY, "no loop device stays free long enough to be taken")
-
-
-def configure(device: int, backing: int, name: str) -> None:
-    try:
-        fcntl.ioctl(
-            device, _LOOP_CONFIGURE, _CONFIG_HEAD.pack(backing, 0) + _info(name) + _RESERVED
-        )
-    except OSError as exc:
-        if exc.errno not in (errno.EINVAL, errno.ENOTTY):
-            raise
-        configure_in_two_steps(device, backing, name)
-
-
-def configure_in_two_steps(device: int, backing: int, name: str) -> None:
-    """For kernels before 5.8, which have no LOOP_CONFIGURE."""
-    fcntl.ioctl(device, _LOOP_SET_FD, backing)
-    try:
-        fcntl.ioctl(device, _LOOP_SET_STATUS64, _info(name))
-    except OSError:
-        fcntl.ioctl(device, _LOOP_CLR_FD)
-        raise
-
-
-def _info(name: str) -> bytes:
-    shown = name.encode()[:63]  # what losetup -l shows
-    return _INFO.pack(0, 0, 0, 0, 0, 0, 0, 0, _READ_ONLY_AUTOCLEAR, shown, b"", b"", 0, 0)
 
 
 def _explain(image: Path, exc: OSError) -> str:

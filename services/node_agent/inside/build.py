@@ -6,22 +6,27 @@ copy of it in a user namespace that is the user's own. In a copy for others than
 locks all mounts: nobody can take one away there, or a flag of one. The agent pins both meanwhile.
 """
 
+import errno
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Final
 
+from services.node_agent.inside.disk import mount_disk
 from services.node_agent.inside.order import (
     MAX_PACKET,
     MOUNTS_READY,
     USERS_READY,
     BuildOrder,
+    Disk,
     refusal,
 )
 from shared import linux
 from shared.errors import DrayError
 from shared.inside.assemble import assemble, open_path
 from shared.inside.enter import change_root
+from shared.inside.errors import VolumeRefusedError
 from shared.inside.plan import Plan
 
 _UMASK: Final = 0o022
@@ -32,7 +37,11 @@ def build(order: BuildOrder, agent: socket.socket) -> None:
     linux.unshare(linux.CLONE_NEWNS)
     linux.mount("none", "/", flags=linux.MS_REC | linux.MS_SLAVE)
 
+    disks = {disk.name: _mounted(order, disk) for disk in order.disks}
+
     def open_source(path: str, of_user: bool) -> int:  # noqa: FBT001 - as `Open` has it
+        if path in disks:
+            return disks[path]
         return _open_as(order, path) if of_user else open_path(path)
 
     inside = assemble(Plan.from_json(order.plan), open_source, in_user_namespace=False)
@@ -47,13 +56,30 @@ def build(order: BuildOrder, agent: socket.socket) -> None:
         agent.recv(MAX_PACKET)
 
 
-def _open_as(order: BuildOrder, path: str) -> int:
+def _mounted(order: BuildOrder, disk: Disk) -> int:
+    """Its root. It is mounted where nobody but root could lead us elsewhere."""
+    called = f"{disk.directory} (perNodeCache)"
+    try:
+        directory = _open_as(order, disk.directory, writable=True)
+    except OSError as exc:
+        raise VolumeRefusedError(
+            f"volume {called}: you cannot write there on this node ({exc.strerror})"
+        ) from exc
+    try:
+        at = Path(order.place) / disk.name
+        at.mkdir(mode=0o700)
+        return mount_disk(directory, called, disk.size, (order.uid, order.gid), at)
+    finally:
+        os.close(directory)
+
+
+def _open_as(order: BuildOrder, path: str, *, writable: bool = False) -> int:
     """Opened with the user's rights and with nothing of ours at hand, whatever the path is."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         pid = os.fork()
         if pid == 0:
-            _open_and_exit(order, path, theirs)
+            _open_and_exit(order, path, theirs, writable=writable)
         theirs.close()
         packet, fds, _, _ = socket.recv_fds(ours, 16, 1)
         os.waitpid(pid, 0)
@@ -63,14 +89,16 @@ def _open_as(order: BuildOrder, path: str) -> int:
     raise OSError(number, os.strerror(number), path)
 
 
-def _open_and_exit(order: BuildOrder, path: str, answer: socket.socket) -> None:
+def _open_and_exit(order: BuildOrder, path: str, answer: socket.socket, *, writable: bool) -> None:
     try:
         os.closerange(0, answer.fileno())
         os.closerange(answer.fileno() + 1, 1 << 16)
         os.setgroups(list(order.gids))
         os.setresgid(order.gid, order.gid, order.gid)
         os.setresuid(order.uid, order.uid, order.uid)
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC | (os.O_DIRECTORY if writable else 0))
+        if writable and not os.access(f"/proc/self/fd/{fd}", os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         socket.send_fds(answer, [b"0"], [fd])
     except OSError as exc:
         answer.send(str(exc.errno).encode())

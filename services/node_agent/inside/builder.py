@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +34,7 @@ def build(
 ) -> Path:
     """The directory with namespaces and files; nothing is left of one that fails."""
     end = time.monotonic() + seconds
-    packet = order.packed()
+    packet = replace(order, place=str(pins.directory / name)).packed()
     if len(packet) > MAX_PACKET:
         raise InsideRefusedError(
             "the job's volumes and modules ask for more mounts than one image can have: bind "

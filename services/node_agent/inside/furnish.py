@@ -1,7 +1,9 @@
 """What is mounted in a job's image: what every inside has, the site's, and what the user wants."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from services.node_agent.inside.order import Disk
 from shared.inside.host import host_mounts, own_directories
 from shared.inside.people import Person
 from shared.inside.plan import Bind, Mount, Node, Plan, Tmpfs
@@ -32,8 +34,24 @@ def plan_of(
     mounts += [Bind(path, path, optional=True) for path in site.site_fs]
     mounts += own
     mounts += modules
-    mounts += [volume.mount for volume in volumes]
+    mounts += [
+        volume.mount if volume.cache is None else replace(volume.mount, source=_disk(number))
+        for number, volume in enumerate(volumes)
+    ]
     return Plan(image, tuple(mounts), reserved=reserved(site))
+
+
+def disks_of(volumes: Sequence[Volume]) -> tuple[Disk, ...]:
+    """What the plan for the same volumes binds besides directories."""
+    return tuple(
+        Disk(_disk(number), volume.source, volume.cache)
+        for number, volume in enumerate(volumes)
+        if volume.cache is not None
+    )
+
+
+def _disk(number: int) -> str:
+    return f"disk:{number}"
 
 
 def reserved(site: InsideSettings) -> tuple[str, ...]:

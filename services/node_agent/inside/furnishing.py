@@ -8,7 +8,7 @@ from typing import Final
 
 from services.node_agent.holds import Holds
 from services.node_agent.inside.adding import SiteModules, modules_for
-from services.node_agent.inside.furnish import plan_of, reserved
+from services.node_agent.inside.furnish import disks_of, plan_of, reserved
 from services.node_agent.inside.hooks import HookCall, Hooks
 from services.node_agent.inside.insides import Insides, Wish
 from services.node_agent.readers import User
@@ -81,7 +81,8 @@ class Furnishing:
                 cmd=config.cmd,
             )
             call = HookCall(job_id, person.uid, image_id, Path(view.path))
-            return Wish(plan, person, manifest, Hooks(call, added.before, added.after))
+            hooks = Hooks(call, added.before, added.after)
+            return Wish(plan, person, manifest, hooks, disks_of(volumes))
 
         async with deadline.bound("looking up what the job wants in its image"):
             wanted = await self._threads.run(wish)

@@ -14,7 +14,7 @@ from typing import Final
 from services.node_agent.errors import InsideRefusedError
 from services.node_agent.inside.builder import build
 from services.node_agent.inside.hooks import Hooks
-from services.node_agent.inside.order import BuildOrder
+from services.node_agent.inside.order import BuildOrder, Disk
 from services.node_agent.inside.pins import ALIAS, Pins
 from services.node_agent.threads import DaemonThreads
 from shared.deadline import Deadline
@@ -39,11 +39,12 @@ class Wish:
     person: Person
     manifest: Manifest
     hooks: Hooks | None = None
+    disks: tuple[Disk, ...] = ()
 
     @property
     def digest(self) -> str:
         files = sorted(self.manifest.files().items())
-        what = f"{self.person.uid} {self.person.gid} {self.plan.to_json()} {files!r}"
+        what = f"{self.person.uid} {self.person.gid} {self.plan.to_json()} {files!r} {self.disks!r}"
         return hashlib.sha256(what.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
@@ -126,6 +127,7 @@ class Insides:
             uid=wish.person.uid,
             gid=wish.person.gid,
             gids=wish.person.gids,
+            disks=wish.disks,
             for_users=self._user_namespaces and wish.person.uid != 0,
         )
 

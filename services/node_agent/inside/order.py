@@ -14,6 +14,16 @@ GO_ON: Final = b"go on"
 
 
 @dataclass(frozen=True, slots=True)
+class Disk:
+    """A file system of the node's own, whose data lies in a directory of the user's meanwhile."""
+
+    name: str
+    """What the plan binds."""
+    directory: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class BuildOrder:
     """One inside for one user."""
 
@@ -22,6 +32,9 @@ class BuildOrder:
     uid: int
     gid: int
     gids: tuple[int, ...]
+    disks: tuple[Disk, ...] = ()
+    place: str = ""
+    """A directory of root's own, below which they are mounted first."""
     for_users: bool = True
     """With a user namespace of the user's own, by which they enter without any privilege."""
 
@@ -31,7 +44,8 @@ class BuildOrder:
     @classmethod
     def unpacked(cls, packet: bytes) -> "BuildOrder":
         fields = json.loads(packet)
-        return cls(**{**fields, "gids": tuple(fields["gids"])})
+        disks = tuple(Disk(**disk) for disk in fields["disks"])
+        return cls(**{**fields, "gids": tuple(fields["gids"]), "disks": disks})
 
 
 def refusal(message: str) -> bytes:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from services.node_agent import loop
+from services.node_agent import loop_device
+from services.node_agent.loop import LoopMounter
 from services.node_agent.mounter import Mounter, Source
 from services.node_agent.mounts import choose_mounter
 from services.node_agent.unmount import clear, remove_tree
@@ -175,8 +176,8 @@ def test_kernels_without_loop_configure_are_served_too(place: Place) -> None:
     target = place.root / "target"
     target.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "configure", loop.configure_in_two_steps)
-        mounter: Mounter = loop.LoopMounter(place.root / "probe")
+        patch.setattr(loop_device, "configure", loop_device.configure_in_two_steps)
+        mounter: Mounter = LoopMounter(place.root / "probe")
         mounter.mount(Source(image.path), target)
     assert (target / "greeting").read_text() == "this is old-kernel\n"
     device = next(

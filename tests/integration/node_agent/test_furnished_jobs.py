@@ -136,3 +136,48 @@ async def test_a_user_asks_for_another_inside_in_their_own_job_only(place: Place
         assert status == 404
         await ask(place, "DELETE", "/v1/jobs/7")
         assert place.standing() == []
+
+
+FILL = """
+import os, sys
+from pathlib import Path
+from shared.inside.enter import join
+join(Path(sys.argv[1]))
+held = Path(sys.argv[2])
+(held / "mine").write_text("kept")
+print(os.statvfs(held).f_frsize * os.statvfs(held).f_blocks >> 20, held.stat().st_uid)
+try:
+    with open(held / "much", "wb") as file:
+        for _ in range(400):
+            file.write(bytes(1 << 20))
+except OSError as exc:
+    print(exc.strerror)
+"""
+
+
+async def test_a_node_has_a_file_system_of_its_own_that_is_as_large_as_was_said(
+    place: Place,
+) -> None:
+    image = make_image(place, [], "this is one\n")
+    scratch = place.root / "scratch"
+    scratch.mkdir()
+    known = settings(place)
+    volume = f"{scratch}:/tmp:perNodeCache=size=300M"
+    async with running(known, connect_bus(known, "test")):
+        _, view = await ask(place, "POST", "/v1/jobs/7/prepare", body(image, volumes=[volume]))
+        assert view["state"] == "failed"
+        assert "cannot write there" in view["message"]
+        scratch.chmod(0o777)
+        _, view = await ask(place, "POST", "/v1/jobs/7/prepare", body(image, volumes=[volume]))
+        assert view["state"] == "ready", view["message"]
+        pinned = Path(view["insides"][0]["path"])
+        done = await asyncio.to_thread(enter, pinned, "/tmp", code=FILL)
+        size, uid, *full = done.stdout.split()
+        assert 200 < int(size) <= 300, done.stderr
+        assert int(uid) == NOBODY
+        assert " ".join(full) == "No space left on device"
+        assert list(scratch.iterdir()) == []
+        assert (await ask(place, "DELETE", "/v1/jobs/7"))[0] == 204
+        assert place.standing() == []
+        loops = [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+        assert not [path for path in loops if str(place.root) in path]
