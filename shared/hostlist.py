@@ -58,9 +58,13 @@ class _Reader:
     """A hostlist, and how far it was read."""
 
     text: str
+    most: int
     at: int = 0
-    left: int = MOST_NAMES
     names: dict[str, None] = field(default_factory=dict)
+    left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = self.most
 
     def read(self) -> tuple[str, ...]:
         while True:
@@ -82,7 +86,7 @@ class _Reader:
             count *= sum(map(len, part)) if isinstance(part[0], _Range) else 1
         self.left -= count
         if self.left < 0:
-            raise self._wrong(f"this comes to more than {MOST_NAMES} names", begun)
+            raise self._wrong(f"this comes to more than {self.most} names", begun)
         for pieces in product(*(_texts(part) for part in parts)):
             self._add("".join(pieces), begun)
 
@@ -138,14 +142,14 @@ class _Reader:
         return HostlistError(f"hostlist: {problem} (character {at + 1}, near '{near}')")
 
 
-def expand(text: str) -> tuple[str, ...]:
-    """The names, each once, in the order of the text."""
+def expand(text: str, most: int = MOST_NAMES) -> tuple[str, ...]:
+    """The names, each once, in the order of the text; HostlistError for more than so many."""
     text = text.strip()
     if not text:
         raise HostlistError("hostlist: there is no name in it")
     if len(text) > MOST_CHARACTERS:
         raise HostlistError(f"hostlist: {len(text)} characters are more than {MOST_CHARACTERS}")
-    return _Reader(text).read()
+    return _Reader(text, most).read()
 
 
 def fold(names: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import re
+import signal
 import struct
 from pathlib import Path
 from typing import Final
@@ -43,6 +44,7 @@ CAP_SETUID: Final = 7
 PROC_SUPER_MAGIC: Final = 0x9FA0
 
 _PR_SET_DUMPABLE: Final = 4
+_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_KEEPCAPS: Final = 8
 _PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
@@ -121,6 +123,11 @@ def pivot_root(new_root: str, put_old: str) -> None:
 def set_no_new_privileges() -> None:
     """From now on no exec of this process or its children gains privileges: no setuid."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def die_with_parent() -> None:
+    """Be killed when the thread that forked us ends. A change of user takes this back."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def drop_capabilities() -> None:

@@ -61,6 +61,14 @@ def batches(images: list[ImageId], size: int) -> Iterator[tuple[ImageId, ...]]:
         yield tuple(images[start : start + size])
 
 
+def require_present(directory: Path) -> None:
+    """ImageDirectoryAbsentError where nobody has ever found anything of ours. Blocks."""
+    if not (directory / STATE).exists():
+        raise ImageDirectoryAbsentError(
+            f"{directory} has nothing of what the catalog says: is its file system mounted here?"
+        )
+
+
 def not_as_expected(
     directory: Path, images: Iterable[ExpectedImage], min_age: float
 ) -> list[ImageId]:
@@ -69,10 +77,7 @@ def not_as_expected(
     ImageDirectoryAbsentError where nobody has ever found anything: an empty mount point is no
     proof.
     """
-    if not (directory / STATE).exists():
-        raise ImageDirectoryAbsentError(
-            f"{directory} has nothing of what the catalog says: is its file system mounted here?"
-        )
+    require_present(directory)
     before = file_system_time(directory) - min_age
     return [
         each.image_id

@@ -18,6 +18,7 @@ from prometheus_client import Counter
 
 from services.distributor.errors import PASSING, PlacementError
 from services.distributor.image_lock import image_lock
+from services.distributor.inventory import require_present
 from services.distributor.marks import Marks
 from services.distributor.placement import Terms, fault_of, write_image
 from services.distributor.sidecars import Access, read_sidecar
@@ -72,11 +73,13 @@ def mend(
     ImageLostError says that it is not and cannot be so; other errors say nothing about it.
     """
     final = directory / f"{image_id}.squashfs"
+    require_present(directory)
     with image_lock(directory, image_id, cancelled):
         if Marks(directory).read(image_id) is not None:
             return Outcome.LEAVING
         sidecar = read_sidecar(final)
         if sidecar is None:
+            require_present(directory)
             raise ImageLostError(
                 f"{final.name} has no readable description beside it"
                 if final.exists()

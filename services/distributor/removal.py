@@ -92,11 +92,12 @@ class Removals:
     async def tend(self, system: str) -> None:
         """Ask about marks that nobody has decided about, and end what has no grace left."""
         directory = self._directories[system]
-        FREED.inc(await self._bounded(partial(delete_removed, directory, self._grace)))
         waiting = Marks(directory).waiting
         marked = await self._bounded(lambda: list(waiting(self._interval, ASKED_AT_ONCE)))
         for image_id, mark in marked:
             await self._propose(new_id(), system, image_id, mark)
+        # Last, since it may take longest: large files go slowly.
+        FREED.inc(await self._bounded(partial(delete_removed, directory, self._grace)))
 
     async def _propose(self, cause: str, system: str, image_id: ImageId, mark: str) -> None:
         await self._publish(
@@ -170,5 +171,8 @@ def delete_removed(directory: Path, grace: float) -> int:
                 path.unlink()
             except FileNotFoundError:
                 continue  # another distributor was faster
+            except OSError as exc:  # the others' room is wanted, too
+                log.warning("removed_not_deleted", file=path.name, error=exc.strerror)
+                continue
             freed += size
     return freed

@@ -31,7 +31,7 @@ from services.gateway.job_parts import JobParts
 from services.gateway.lifecycle import Lifecycle
 from services.gateway.limits import Limits
 from services.gateway.lookups import Lookups
-from services.gateway.outbox import OutboxRelay
+from services.gateway.outbox import OutboxRelay, of_no_system
 from services.gateway.private import private_images
 from services.gateway.pulls import Pulls
 from services.gateway.repeated import RepeatedLookups
@@ -51,6 +51,7 @@ from shared.config import Settings
 from shared.deadline import Deadline
 from shared.errors import DrayError
 from shared.events import (
+    Event,
     ImageChanged,
     ImageConverted,
     ImageExpired,
@@ -129,7 +130,7 @@ class Gateway:
             users=self._authentication.authority.ordinary,
         )
         self._outbox = OutboxRelay(
-            catalog, bus, settings.bus.publish_timeout, self._jobs.stagings.no_agent
+            catalog, bus, settings.bus.publish_timeout, self._is_undeliverable
         )
         self._sweep = Sweep(
             grace=settings.pull.lease if bus.durable else 0.0, hearing=lambda: bus.connected
@@ -262,6 +263,12 @@ class Gateway:
             problem = exc.message
         bus = None if self._bus.connected else "not connected; events wait in the outbox"
         return {"catalog": problem, "bus": bus}
+
+    async def _is_undeliverable(self, event: Event) -> bool:
+        """Whether an event that no queue takes need not be tried again."""
+        if of_no_system(event, self._settings.systems):
+            return True
+        return await self._jobs.stagings.no_agent(event)
 
     def _handlers(self) -> Handlers:
         return {

@@ -179,7 +179,7 @@ def kept(found: ImageRecord | None, digest: ImageRecord, days: int) -> Changed:
     """The record of that digest, unless it stands for something, or is about to."""
     if found is None:
         return Change(lasting(digest, days))
-    if found.state not in {State.EXPIRING, State.EXPIRED}:
+    if found.current is not None or found.state.in_flight:
         return None
     again = digest.but(version=found.version, attempt=found.attempt)
     return Change(lasting(again, days))

@@ -55,6 +55,11 @@ class JobOutlines:
             found |= await asyncio.shield(pending)
         return {each: found[each] for each in wanted if each in found}
 
+    def forget(self, ids: Iterable[str]) -> None:
+        """What is asked of these from now on is read anew."""
+        for job_id in ids:
+            self._readings.pop(job_id, None)
+
     def _knows(self, job_id: str) -> bool:
         reading = self._readings.get(job_id)
         return reading is not None and reading.lasts

@@ -83,7 +83,10 @@ class JobViews:
         record = await self._catalog.jobs.get(job_id)
         own = record is not None and principal.uid is not None and record.uid == principal.uid
         if record is None or not (own or principal.admin):
-            raise NotFoundError(f"there is no job {job_id}; announce it with POST /api/v1/jobs")
+            raise NotFoundError(
+                f"there is no job {job_id}, or it is not yours: `dray jobs` lists those that the "
+                "scheduler has announced"
+            )
         return record
 
     async def show(self, job: JobRecord) -> JobView:

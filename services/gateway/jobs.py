@@ -7,7 +7,7 @@ nobody follows it for too long. Whatever the scheduler says again changes nothin
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -34,6 +34,7 @@ JobListener = Callable[[Principal, Sequence[ImageRecord]], None]
 JobUsers = Callable[[int], Awaitable[Principal]]
 """A user id's name and groups, without what the user may do as an operator."""
 MOST_NAMES: Final = 128
+_LATER: Final = timedelta(microseconds=1)
 _NOBODY: Final = Principal("nobody", frozenset(), "nobody")
 
 
@@ -82,7 +83,7 @@ class Jobs:
         }
         chosen = held | {name: _node_image(record) for name, record in records.items()}
         kept = {chosen[name].image_id for name in request.images}
-        now = utcnow()
+        now = _now_after(before)
         reserved = None if nodes else now + timedelta(days=self._rules.reservation_days)
         wanted = JobRecord(
             key=request.job_id,
@@ -108,8 +109,8 @@ class Jobs:
         record = await self._catalog.jobs.change(request.job_id, store, self._deadline())
         if record is None or not _says(record, wanted):
             raise ConflictError(
-                f"job {request.job_id} is already announced with other images or nodes; "
-                "release it first"
+                f"job {request.job_id} is already announced with other images or nodes, or for "
+                "another user; release it first"
             )
         if records and record.announced_at == wanted.announced_at:  # not told of before
             await self._check_images(record, frozenset(records))
@@ -170,7 +171,7 @@ class Jobs:
     def _released(self, found: JobRecord | None) -> Change[JobRecord] | None:
         if found is None or found.released_at is not None:
             return None
-        now = utcnow()
+        now = max(utcnow(), found.announced_at)  # another gateway's clock may be ahead
         if found.reservation:  # there is nobody to tell
             return Change(found.but(released_at=now, due_at=now + self._kept))
         due = now + timedelta(seconds=FAN_OUT_SECONDS)
@@ -223,6 +224,13 @@ def _nodes(given: tuple[str, ...] | str) -> tuple[str, int]:
     return fold(names), len(names)
 
 
+def _now_after(before: JobRecord | None) -> datetime:
+    """Nodes tell announcements of one id apart by their times, and gateways' clocks differ."""
+    if before is None:
+        return utcnow()
+    return max(utcnow(), (before.released_at or before.announced_at) + _LATER)
+
+
 def _held(before: JobRecord | None, system: str, uid: int | None) -> dict[str, NodeImage]:
     """What a job that has not ended holds, by the names that it was asked for, and by id."""
     if before is None or before.released_at is not None:
@@ -250,4 +258,4 @@ def _same(job: JobRecord, seen: JobRecord) -> bool:
 def _says(job: JobRecord, wanted: JobRecord) -> bool:
     """Whether a job is as it is wanted. Without nodes: it may have got them meanwhile."""
     same = (job.system, job.images) == (wanted.system, wanted.images)
-    return same and (wanted.reservation or job.nodes == wanted.nodes)
+    return same and (wanted.reservation or (job.nodes, job.uid) == (wanted.nodes, wanted.uid))

@@ -40,7 +40,8 @@ class Meaning:
         if own is not None and own.private:
             return own
         raise NotFoundError(
-            f"you have no image {target.reference} on {target.system}: pull it first"
+            f"you have no image {target.reference} on {target.system}: `dray images` lists what "
+            "there is; what was imported is called custom:NAME:TAG"
         )
 
     async def managed(
@@ -92,7 +93,7 @@ def manageable(records: list[ImageRecord], principal: Principal, named: str) -> 
     """Those that one may change; an error if there is none."""
     seen = [record for record in records if may_see(principal, record)]
     if not seen:
-        raise NotFoundError(f"there is no {named}")
+        raise NotFoundError(f"there is no {named}: `dray images` lists what there is")
     managed = [record for record in seen if may_manage(principal, record)]
     if not managed:
         owner = seen[0].owner

@@ -5,7 +5,7 @@ heard for the first time, again, or with an agent that was started anew, it is t
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,7 +14,7 @@ from typing import Final
 from services.gateway.batches import Batches
 from services.gateway.fan_out import FanOut
 from services.gateway.job_outlines import JobOutlines
-from services.gateway.staging_steps import lost, released_again, told_again
+from services.gateway.staging_steps import JobOutline, lost, released_again, told_again
 from shared.catalog.interface import Catalog, Change
 from shared.catalog.records import NodeRecord, StagingRecord, staging_key
 from shared.errors import CatalogUnavailableError
@@ -128,6 +128,9 @@ class Nodes:
     async def _tell_again(self, event: NodeHeartbeat, *, restarted: bool) -> None:
         stagings = await self._open(event.node)
         jobs = await self._jobs.of(staging.job_id for staging in stagings)
+        if outdated := [each.job_id for each in stagings if _is_newer(each, jobs)]:
+            self._jobs.forget(outdated)
+            jobs |= await self._jobs.of(outdated)
         held = frozenset(event.jobs)
         for staging in stagings:
             job = jobs.get(staging.job_id)
@@ -142,7 +145,8 @@ class Nodes:
         """A node still holds jobs that have ended: it was away when it should have heard."""
         for job_id, job in (await self._jobs.of(event.jobs)).items():
             if job.released_at is not None and job.released_at < event.time:
-                await self._stagings.change(staging_key(job_id, event.node), released_again)
+                step = partial(released_again, job=job)
+                await self._stagings.change(staging_key(job_id, event.node), step)
 
     def _described(
         self, event: NodeHeartbeat, found: NodeRecord | None, *, untold: bool
@@ -168,6 +172,12 @@ class Nodes:
 
 def _restarted(before: NodeRecord | None, event: NodeHeartbeat) -> bool:
     return before is None or before.start_id != event.start_id
+
+
+def _is_newer(staging: StagingRecord, jobs: Mapping[str, JobOutline]) -> bool:
+    """Whether its job was announced since the outline was read."""
+    job = jobs.get(staging.job_id)
+    return job is None or job.announced_at < staging.announced_at
 
 
 def _told(found: NodeRecord | None, event: NodeHeartbeat) -> Change[NodeRecord] | None:

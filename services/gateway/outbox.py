@@ -6,7 +6,7 @@ it may be published twice, and never not at all.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 
 from shared.bus.interface import Bus
@@ -14,7 +14,8 @@ from shared.catalog.interface import Catalog, PendingEvent
 from shared.catalog.records import Record
 from shared.deadline import Deadline
 from shared.errors import DrayError, UndeliverableError
-from shared.events import Event
+from shared.events import Event, PlacementRequested
+from shared.events.images import SystemEvent
 from shared.logging import following, get_logger
 from shared.metrics import EVENTS_PUBLISHED
 from shared.models import utcnow
@@ -31,6 +32,11 @@ BATCH = 500
 
 UndeliverableHandler = Callable[[Event], Awaitable[bool]]
 """Told of an event that no queue takes; True if that was its end, False to keep trying."""
+
+
+def of_no_system(event: Event, systems: Collection[str]) -> bool:
+    """To a system that the settings have no more: nobody will ever take it."""
+    return isinstance(event, SystemEvent | PlacementRequested) and event.system not in systems
 
 
 class OutboxRelay:
@@ -80,10 +86,13 @@ class OutboxRelay:
 
     async def _sweep(self) -> None:
         before = utcnow() - self._left_alone
+        last: set[str] = set()
         while True:
             found = await self._catalog.pending(before, BATCH)
             taken = [self._take(pending) for pending in found]
-            if len(found) < BATCH or not any(taken):
+            seen, last = last, {pending.event.id for pending in found}
+            # The same ones once more: nobody takes them for now.
+            if len(found) < BATCH or not any(taken) or last == seen:
                 break
             await self._waiting.join()
         self._left_alone = timedelta(seconds=LEFT_BEHIND_SECONDS)

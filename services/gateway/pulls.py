@@ -1,6 +1,6 @@
 """Pulls: requests of users and events of workers, carried into the catalog."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -9,6 +9,7 @@ from services.gateway.access import may_use, named_by_owner
 from services.gateway.adoption import Adoption
 from services.gateway.auth.identity import Login, Principal
 from services.gateway.feed import ChangeFeed
+from services.gateway.images import Images
 from services.gateway.lifecycle import Lifecycle
 from services.gateway.logins import Logins
 from services.gateway.meaning import Meaning
@@ -62,6 +63,7 @@ class Pulls:
         timeout: float,
     ) -> None:
         self._catalog = catalog
+        self._images = Images(catalog)
         self._meaning = Meaning(catalog)
         self._feed = feed
         self._transitions = transitions
@@ -116,10 +118,15 @@ class Pulls:
     ) -> ImageRecord:
         """Start a pull, or join the one that is under way."""
         if target.itype == "custom":
-            raise InvalidInputError(
-                f"{target.reference} is the name of an image that somebody imports from a file "
-                "(dray import); the image 'custom' of Docker Hub is written docker:custom:TAG"
-            )
+            if force or readers is not None:
+                raise InvalidInputError(
+                    f"{target.reference} cannot be pulled: it names what is imported from a file, "
+                    "by `dray import`; Docker Hub's image 'custom' is written docker:custom:TAG"
+                )
+            # No registry has it; but a job may name it beside others that have to come.
+            record = await self._images.lookup(principal, target)
+            self._lifecycle.used(record)
+            return record
         target, login = await self._own(target, principal)
         ask = Request(
             target=target,
@@ -187,15 +194,10 @@ class Pulls:
         return sorted(found, key=lambda record: record.requested_at, reverse=True)
 
     async def overdue(self, limit: int) -> int:
-        """Deal with pulls whose time has run out; how many there were."""
+        """Deal with pulls whose time has run out; with how many that went well."""
         due = await self._catalog.images.due(utcnow(), limit)
         settled = self._watch.settled(due)
-        for record in settled:
-            if record.state.in_flight or record.state is State.FAILURE:
-                await self._step(record, self._transitions.gone_quiet)
-            else:
-                await self._lifecycle.overdue(record)
-        return len(settled)
+        return sum([await self._taken_up(record, self._overdue(record)) for record in settled])
 
     async def restart_interrupted(self) -> None:
         """After the start of a bus that forgets: issue again whatever was in flight."""
@@ -203,20 +205,32 @@ class Pulls:
         states = [state.value for state in IN_FLIGHT]
         while page := await self._catalog.images.find({"state": states}, after=after, limit=200):
             for record in page:
-                await self._step(record, self._transitions.interrupted)
+                step = self._step(record, self._transitions.interrupted)
+                await self._taken_up(record, step)
             after = page[-1].key
 
     async def _step(
         self, record: ImageRecord, transition: Callable[[ImageRecord | None, datetime], Changed]
     ) -> None:
-        """One record's transition; a fault with it must not keep the others waiting."""
         log.info("pull_due", pull=record.pull_id, state=record.state)
+        await self._change(record.key, lambda found: transition(found, utcnow()))
+
+    async def _overdue(self, record: ImageRecord) -> None:
+        if record.state.in_flight or record.state is State.FAILURE:
+            await self._step(record, self._transitions.gone_quiet)
+        else:
+            await self._lifecycle.overdue(record)
+
+    async def _taken_up(self, record: ImageRecord, work: Awaitable[None]) -> bool:
+        """False: there is a fault with this one, which must not keep the others waiting."""
         try:
-            await self._change(record.key, lambda found: transition(found, utcnow()))
+            await work
         except CatalogUnavailableError:
             raise
         except Exception:
             log.exception("pull_not_taken_up", pull=record.pull_id)
+            return False
+        return True
 
     async def on_progressed(self, event: PullProgressed) -> None:
         with suppress(CatalogUnavailableError):  # the next one says more

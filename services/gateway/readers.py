@@ -15,7 +15,7 @@ from shared.errors import ConflictError
 from shared.events import Readers, ReadersChanged
 from shared.events.images import MAX_READERS
 from shared.logging import get_logger
-from shared.models import ImageId
+from shared.models import ImageId, utcnow
 
 log = get_logger(__name__)
 
@@ -58,7 +58,12 @@ class ReadersBook:
                 return
             version = known.version if known else 0
             wanted = ReadersRecord(
-                key=key, version=version, system=system, image_id=image_id, readers=readers
+                key=key,
+                version=version,
+                system=system,
+                image_id=image_id,
+                readers=readers,
+                revision=_revision_after(known),
             )
             step = partial(_next, wanted=wanted)
             stored = await self._catalog.readers.change(key, step, Deadline.after(self._timeout))
@@ -98,6 +103,12 @@ class ReadersBook:
         )
 
 
+def _revision_after(known: ReadersRecord | None) -> int:
+    """Like a clock: where the catalog was restored from a backup, distributors have heard more."""
+    before = max(known.revision, known.version) if known else 0
+    return max(before + 1, int(utcnow().timestamp() * 1000))
+
+
 def _next(found: ReadersRecord | None, wanted: ReadersRecord) -> Change[ReadersRecord] | None:
     if (found.version if found else 0) != wanted.version:
         return None  # somebody was faster: what is wanted may be old
@@ -106,6 +117,6 @@ def _next(found: ReadersRecord | None, wanted: ReadersRecord) -> Change[ReadersR
         system=wanted.system,
         image_id=wanted.image_id,
         readers=wanted.readers,
-        revision=wanted.version + 1,
+        revision=wanted.revision,
     )
     return Change(wanted, (event,))

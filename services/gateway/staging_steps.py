@@ -65,18 +65,17 @@ def released(found: StagingRecord | None, job: JobOutline, node: str, clock: Clo
         return Change(_never_told(job, node, found, clock))
     if found.released or found.announced_at > job.announced_at:
         return None
-    event = JobReleased(correlation_id=job.job_id, node=node, job_id=job.job_id)
+    event = _release(job, node)
     # Why it had failed is worth more than that it is over.
     state = found.state if found.state is StagingState.FAILED else StagingState.RELEASED
     return Change(found.but(released=True, state=state, due_at=clock.keep), (event,))
 
 
-def released_again(found: StagingRecord | None) -> Changed:
+def released_again(found: StagingRecord | None, job: JobOutline) -> Changed:
     """It was away when it should have heard."""
     if found is None or not found.released:
         return None
-    release = JobReleased(correlation_id=found.job_id, node=found.node, job_id=found.job_id)
-    return Change(found, (release,))
+    return Change(found, (_release(job, found.node),))
 
 
 def answered(
@@ -157,12 +156,19 @@ def _unheard(failure: Failure | None) -> bool:
 
 def _allocation(job: JobOutline, node: str) -> JobAllocated:
     return JobAllocated(
+        # Agents go by these times, and another gateway's clock may be ahead.
+        time=max(utcnow(), job.announced_at),
         correlation_id=job.job_id,
         node=node,
         job_id=job.job_id,
         system=job.system,
         images=job.images,
     )
+
+
+def _release(job: JobOutline, node: str) -> JobReleased:
+    time = max(utcnow(), job.released_at or job.announced_at)
+    return JobReleased(time=time, correlation_id=job.job_id, node=node, job_id=job.job_id)
 
 
 def _never_told(

@@ -94,13 +94,17 @@ class Transitions:
         """The registry still has what is placed: READY at once."""
         if record is None or not _about(record, event) or record.state not in CONVERTING:
             return None
-        if record.current is None or record.current.reference_digest != event.reference_digest:
+        if record.current is None:  # lost since it was asked about
+            return self.changed(record, event, now)
+        if record.current.reference_digest != event.reference_digest:
             return None
         private = record.owner is not None and event.authenticated
         confirmed = {"last_pull": now, "checked_at": now, "private": private}
         return Change(self._ended(record, State.READY, **confirmed))
 
-    def changed(self, record: ImageRecord | None, event: ImageChanged, now: datetime) -> Changed:
+    def changed(
+        self, record: ImageRecord | None, event: ImageChanged | ImageUnchanged, now: datetime
+    ) -> Changed:
         """The reference has moved: what was a check becomes a pull, of the same attempt."""
         if record is None or not _about(record, event) or record.state is not State.INIT:
             return None

@@ -32,6 +32,7 @@ from shared.errors import ConfigError
 from shared.http.connections import Connections, room_per_user
 from shared.http.health import health_routes
 from shared.http.server import HttpServer
+from shared.inside.enter import users_may_have_namespaces
 from shared.logging import get_logger
 
 log = get_logger(__name__)
@@ -151,7 +152,9 @@ def open_insides(settings: Settings) -> Insides | None:
     if os.geteuid() != 0:
         return None
     pins = Pins(settings.agent_dir / "insides")
-    return Insides(pins, user_namespaces=settings.inside.user_namespaces)
+    wanted = settings.inside.user_namespaces
+    allowed = users_may_have_namespaces() if wanted == "auto" else wanted == "always"
+    return Insides(pins, user_namespaces=allowed)
 
 
 def open_cache(settings: Settings) -> Cache | None:
@@ -168,6 +171,11 @@ def _alone(agent_dir: Path) -> BinaryIO:
     """Two agents in one directory would unmount each other's images; the lock dies with us."""
     try:
         agent_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if agent_dir.stat().st_uid not in (0, os.geteuid()):
+            raise ConfigError(
+                f"agent.run_dir: {agent_dir} belongs to another user, who could put anything in "
+                "place of what the agent keeps there: choose another directory"
+            )
         lock = (agent_dir / "agent.lock").open("ab")
     except OSError as exc:
         raise ConfigError(

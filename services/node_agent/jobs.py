@@ -147,7 +147,8 @@ class Jobs:
         async with self._kept(job):
             wanted = images or tuple(job.announced.values())
             if user is not None:
-                for image_id in {image.image_id for image in wanted} | job.held:
+                # Others may have had images of theirs mounted under this id before it was known.
+                for image_id in {image.image_id for image in wanted} or set(job.held):
                     await self._holds.require_readable(image_id, user, deadline)
             views = await self._hold_all(job, wanted, deadline)
             job.require_running()
@@ -268,7 +269,7 @@ class Jobs:
             # until the job ends, for it may be in use by a rank that came before the scheduler.
             job.owner = SITE
             self._watches.untie(job)
-        elif job.owner not in (SITE, uid):
+        elif job.owner not in (SITE, uid) or (job.user is not None and uid not in (SITE, job.user)):
             raise ForbiddenError(f"job {job_id} belongs to somebody else: choose another id")
         if announced_at is not None:
             job.announced_at = max(announced_at, job.announced_at or announced_at)

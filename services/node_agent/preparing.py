@@ -67,7 +67,9 @@ class Preparing:
         views = []
         for image_id in (mount.image_id for mount in mounts):
             try:
-                path = await self._furnishing.furnish(job_id, image_id, user, wants, deadline)
+                path = await self._furnishing.furnish(
+                    job_id, image_id, user, wants, deadline, as_default=True
+                )
             except DrayError as exc:
                 if wants.volumes or wants.modules:
                     raise

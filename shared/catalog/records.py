@@ -186,6 +186,8 @@ class ReadersRecord(Record):
     image_id: ImageId
     readers: Readers | None
     """None: everybody."""
+    revision: Bytes = 0
+    """Of the last word to distributors, who take only later ones."""
 
 
 class UsageRecord(Record):

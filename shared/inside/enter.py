@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,21 @@ MOUNTS: Final = "mnt"
 USERS: Final = "user"
 USERS_MOUNTS: Final = "user-mnt"
 """The files of a job's inside, as its node's agent pins them."""
+
+REFUSING: Final = (
+    ("user/max_user_namespaces", "0"),
+    ("kernel/unprivileged_userns_clone", "0"),
+    ("kernel/apparmor_restrict_unprivileged_userns", "1"),
+)
+"""Settings of a kernel by which a site keeps users from namespaces of their own."""
+
+
+def users_may_have_namespaces(sysctls: Path = Path("/proc/sys")) -> bool:
+    for name, refusing in REFUSING:
+        with suppress(OSError):
+            if (sysctls / name).read_text(encoding="ascii").strip() == refusing:
+                return False
+    return True
 
 
 def join(pinned: Path) -> None:

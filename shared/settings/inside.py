@@ -1,7 +1,7 @@
 """What the inside of images has of a site."""
 
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -38,6 +38,6 @@ class InsideSettings(Strict):
     env: EnvSettings = EnvSettings()
     modules: Path = Path("/etc/dray/modules")
     """Where the site's modules are, `NAME.yaml` each; there need be none."""
-    user_namespaces: bool = True
+    user_namespaces: Literal["auto", "always", "never"] = "auto"
     """Whether a job's user enters by a user namespace of their own, as `dray run` does. Where not,
-    only the scheduler's plugin takes ranks inside."""
+    only the scheduler's plugin takes ranks inside. `auto` asks the kernel's own settings."""

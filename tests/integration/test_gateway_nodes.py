@@ -188,3 +188,18 @@ async def test_doubled_and_mixed_answers_of_many_nodes_come_to_the_same(gateway:
     assert states.count(StagingState.STAGED) == 225
     assert {staging.version for staging in await gateway.all_stagings()} == {2}
     await other.stop()
+
+
+async def test_an_agent_that_starts_anew_is_told_of_a_job_that_was_just_announced_again(
+    gateway: Gateway,
+) -> None:
+    """What heartbeats know of jobs is some seconds old: of the last job with this id."""
+    await gateway.begun("n1")
+    await gateway.beat("n1", "17")
+    await gateway.jobs.release("17")
+    await eventually(gateway.quiet, within=5)
+    again = await gateway.begun("n1")
+    await gateway.published()  # and lost with the agent
+    await gateway.beat("n1", start="second")
+    assert await gateway.told(JobAllocated) == ["n1"]
+    assert (await gateway.staging("n1")).announced_at == again.announced_at

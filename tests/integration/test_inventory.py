@@ -1,81 +1,51 @@
-"""Image directories and the catalog are compared, over real catalogs and real directories."""
+"""What gateways say of image directories, and make of their losses, over real catalogs."""
 
-import asyncio
-import os
-import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 import pytest
 
-from services.distributor.app import build
-from services.distributor.inventory import STATE, ours
-from services.distributor.marks import Marks
-from services.distributor.mending import Mender
-from services.distributor.placement import Terms
-from services.distributor.upkeep import LOCK, Upkeep
 from services.gateway import inventory
-from services.gateway.feed import ChangeFeed
 from services.gateway.inventory import Inventory
-from shared import files
 from shared.bus.embedded import EmbeddedBus
-from shared.bus.handling import Handlers, dispatch
-from shared.bus.interface import WorkQueue
-from shared.bus.topology import GATEWAY_EVENTS, distributor_queue
+from shared.bus.topology import distributor_queue
 from shared.catalog.interface import Catalog
-from shared.catalog.records import Failure, ImageRecord
-from shared.config import Settings
-from shared.deadline import Deadline
+from shared.catalog.records import Failure
 from shared.events import (
     ImageExpireRequested,
     ImageLost,
+    ImageUnchanged,
     InventoryExpected,
     InventoryFound,
     InventoryRequested,
     InventoryUnknown,
     PullRequested,
+    RefreshRequested,
 )
-from shared.files import PARTIAL
 from shared.models import utcnow
-from shared.settings.workers import DistributorSettings
 from shared.states import State
-from shared.store.locks import release, try_lock
-from shared.store.store import PackStore
 from tests.support.bus import Recorder
 from tests.support.catalogs import later
 from tests.support.conditions import eventually
+from tests.support.inventory_site import answering, inventory_bus
 from tests.support.lifecycle import SYSTEM, image, store, stored
-from tests.support.recipes import small_recipe
-from tests.support.transitions import ASK, MACHINE
+from tests.support.recipes import digest, small_recipe
+from tests.support.transitions import ASK, MACHINE, event_for
 
 OTHER = "other"
 
 
 @pytest.fixture
 async def bus() -> AsyncIterator[EmbeddedBus]:
-    bus = EmbeddedBus([GATEWAY_EVENTS, distributor_queue(SYSTEM)])
-    await bus.open(Deadline.after(5))
-    yield bus
-    await bus.close()
+    async with inventory_bus() as bus:
+        yield bus
 
 
 @pytest.fixture
 async def gateway(catalog: Catalog, bus: EmbeddedBus) -> AsyncIterator[Inventory]:
-    feed = ChangeFeed(catalog)
-    await feed.start()
-    yield Inventory(catalog, feed, bus, timeout=10, publish_timeout=10)
-    await feed.stop()
-
-
-async def serve(gateway: Inventory, bus: EmbeddedBus) -> None:
-    handlers: Handlers = {
-        InventoryRequested: gateway.on_requested,
-        InventoryFound: gateway.on_found,
-        ImageLost: gateway.on_lost,
-    }
-    await bus.consume(GATEWAY_EVENTS, dispatch(handlers), slots=4)
+    async with answering(catalog, bus) as gateway:
+        yield gateway
 
 
 def lost_event(letter: str = "a") -> ImageLost:
@@ -182,202 +152,19 @@ async def test_what_is_under_way_or_failed_only_loses_what_it_had(
     assert (record.state, record.current, record.failure) == (state, None, failure)
 
 
-class Directory:
-    """An image directory of a distributor that looks after it."""
-
-    def __init__(self, root: Path, bus: EmbeddedBus, **settings: float) -> None:
-        self.path = root / "images"
-        self.path.mkdir()
-        own = DistributorSettings.model_validate({"reconcile_grace": 1e-6, **settings})
-        directories = {SYSTEM: self.path}
-        self.mender = Mender(
-            directories,
-            {SYSTEM: Terms()},
-            bus,
-            PackStore(root / "store"),
-            seconds=10,
-            publish_timeout=5,
-        )
-        self.upkeep = Upkeep(directories, own, bus, self.mender, publish_timeout=5)
-        self._bus = bus
-
-    async def serve(self) -> None:
-        handlers: Handlers = {
-            InventoryExpected: self.upkeep.on_expected,
-            InventoryUnknown: self.upkeep.on_unknown,
-        }
-        await self._bus.consume(distributor_queue(SYSTEM), dispatch(handlers), slots=4)
-        self.mender.start()
-
-    def put(self, letter: str, *, size: int = 8192, age: float = 60.0, kinds: str = "") -> None:
-        for kind in kinds.split() or ("json", "meta", "squashfs"):
-            path = self.path / f"{letter * 64}.{kind}"
-            path.write_bytes(bytes(size if kind == "squashfs" else 1))
-            then = time.time() - age
-            os.utime(path, (then, then))
-
-    def mark(self, letter: str) -> str | None:
-        return Marks(self.path).read(letter * 64)
-
-
-@pytest.fixture
-async def directory(
-    tmp_path: Path, bus: EmbeddedBus, gateway: Inventory
-) -> AsyncIterator[Directory]:
-    directory = Directory(tmp_path, bus)
-    await serve(gateway, bus)
-    await directory.serve()
-    yield directory
-    await directory.mender.stop()
-
-
-async def test_a_record_whose_file_is_gone_or_cut_short_says_so(
-    directory: Directory, catalog: Catalog
+async def test_what_is_lost_while_its_registry_is_asked_is_pulled_at_once(
+    gateway: Inventory, catalog: Catalog
 ) -> None:
-    """No packs are here, so that nothing can be made again."""
-    old = utcnow() - timedelta(hours=1)
-
-    def standing(name: str, letter: str) -> ImageRecord:
-        record = image(name, letter)
-        assert record.current is not None
-        return record.but(current=record.current.model_copy(update={"ready_at": old}))
-
-    await store(catalog, *(standing(name, name) for name in "abc"))
-    directory.put("a")
-    directory.put("b", size=100)
-    await directory.upkeep.take_stock(SYSTEM)
-
-    async def others_failed() -> bool:
-        records = [await stored(catalog, name) for name in "abc"]
-        return [each.state for each in records] == [State.READY, State.FAILURE, State.FAILURE]
-
-    await eventually(others_failed, within=10)
-
-
-async def test_an_empty_mount_point_is_no_proof_of_a_loss(
-    directory: Directory, catalog: Catalog
-) -> None:
-    record = image()
-    assert record.current is not None
-    old = record.current.model_copy(update={"ready_at": utcnow() - timedelta(hours=1)})
-    await store(catalog, record.but(current=old))
-    await directory.upkeep.take_stock(SYSTEM)
-    expected = InventoryExpected(correlation_id="x", system=SYSTEM, images=())
-    await directory.upkeep.on_expected(expected)
-    await asyncio.sleep(0.2)
-    assert (await stored(catalog)).state is State.READY
-    # Once something of ours was seen here, what is missing is missing.
-    directory.put("b")
-    await directory.upkeep.take_stock(SYSTEM)
-    await eventually(lambda: _state_is(catalog, State.FAILURE), within=10)
-
-
-async def _state_is(catalog: Catalog, state: State) -> bool:
-    return (await stored(catalog)).state is state
-
-
-async def test_what_the_catalog_does_not_know_is_marked_after_its_grace(
-    tmp_path: Path, bus: EmbeddedBus, gateway: Inventory, catalog: Catalog
-) -> None:
-    directory = Directory(tmp_path, bus, unknown_grace=30.0)
-    await serve(gateway, bus)
-    await directory.serve()
-    await store(catalog, image("a", "a"))
-    directory.put("a")
-    directory.put("b")
-    directory.put("c", kinds="meta squashfs")  # not ours: another program's
-    directory.put("d", age=-60)  # just placed
-    directory.put("e", kinds="json meta")  # what a placement left that was cut short
-    await directory.upkeep.take_stock(SYSTEM)
-    noted = directory.path / ".removal"
-    await eventually(lambda: len(list(noted.glob("*.unknown"))) == 2, within=5)
-    assert {path.name[0] for path in noted.glob("*.unknown")} == {"b", "e"}
-    assert not list(noted.glob("*.mark"))
-    for path in noted.glob("*.unknown"):
-        os.utime(path, (time.time() - 31, time.time() - 31))
-    await store(catalog, image("e", "e"))  # known by now
-    os.utime(directory.path / STATE, (0, 0))  # long ago
-    await directory.upkeep.take_stock(SYSTEM)
-    await eventually(lambda: directory.mark("b") is not None, within=5)
-    mark = directory.mark("b")
-    assert [path.name[0] for path in noted.glob("*.mark")] == ["b"]
-    assert (directory.path / f"{'b' * 64}.squashfs").exists(), "it is only asked about"
-    os.utime(directory.path / STATE, (0, 0))
-    await directory.upkeep.take_stock(SYSTEM)
-    await asyncio.sleep(0.2)
-    assert directory.mark("b") == mark, "what is being decided is left alone"
-    Marks(directory.path).renew("b" * 64)  # it is placed again
-    assert not (noted / f"{'b' * 64}.unknown").exists()
-    await directory.mender.stop()
-
-
-async def test_stock_is_taken_by_one_at_a_time_and_not_too_often(
-    tmp_path: Path, bus: EmbeddedBus
-) -> None:
-    directory = Directory(tmp_path, bus)
-    directory.put("a")
-    heard = Recorder()
-    await bus.consume(GATEWAY_EVENTS, heard, slots=1)
-    lock = try_lock(directory.path / LOCK, create=True)
-    assert lock is not None
-    await directory.upkeep.take_stock(SYSTEM)
-    release(lock, directory.path / LOCK)
-    await directory.upkeep.take_stock(SYSTEM)  # at its start, in any case
-    await directory.upkeep.take_stock(SYSTEM)
-    end = InventoryRequested(correlation_id="end", system=SYSTEM)
-    await bus.publish(end, Deadline.after(5))
-    await eventually(lambda: end.id in heard.ids, within=5)
-    kinds = [event.type for event in heard.events]
-    assert kinds == ["inventory.found", "inventory.requested", "inventory.requested"]
-    os.utime(directory.path / STATE, (0, 0))
-    await directory.upkeep.take_stock(SYSTEM)
-    await eventually(lambda: len(heard.events) > len(kinds), within=5)
-
-
-async def test_leftovers_of_the_dead_go_while_services_live(
-    tmp_path: Path, bus: EmbeddedBus
-) -> None:
-    directory = Directory(tmp_path, bus)
-    dead = directory.path / f".{'a' * 64}.squashfs.{'0' * 20}{PARTIAL}"
-    dead.write_bytes(b"half")
-    await directory.upkeep.take_stock(SYSTEM)
-    assert dead.exists(), "of another machine, which may be writing"
-    os.utime(dead, (0, 0))
-    os.utime(directory.path, (0, 0))
-    directory.upkeep._looked.clear()
-    await directory.upkeep.take_stock(SYSTEM)
-    assert not dead.exists()
-
-
-async def test_a_distributor_makes_room_of_its_own_leftovers_before_it_takes_work(
-    tmp_path: Path,
-) -> None:
-    """Else the placement that died with it would find the disk full of itself."""
-    directory = tmp_path / "images"
-    directory.mkdir()
-    own = directory / f".image.{files._machine()}{'0' * 12}{PARTIAL}"
-    own.write_bytes(b"half")
-    settings = Settings.model_validate(
-        {"data_dir": str(tmp_path), "systems": {SYSTEM: {"image_dir": str(directory)}}}
-    )
-    bus = EmbeddedBus([GATEWAY_EVENTS, distributor_queue(SYSTEM)])
-    distributor = build(settings, bus, serve_health=False)
-    await bus.open(Deadline.after(5))
-    consume, seen = distributor.consume, []
-
-    async def consuming(queue: WorkQueue, handlers: Handlers, slots: int) -> None:
-        seen.append(own.exists())
-        await consume(queue, handlers, slots)
-
-    distributor.consume = consuming  # type: ignore[method-assign]
-    await distributor.start(Deadline.after(10))
-    await distributor.stop(Deadline.after(10))
-    assert seen == [False]
-
-
-def test_a_directory_is_read_by_names_and_ages(tmp_path: Path) -> None:
-    for name in ("a" * 64, "b" * 63, "G" * 64):
-        (tmp_path / f"{name}.json").touch()
-    (tmp_path / f".{'c' * 64}.json").touch()
-    assert ours(tmp_path, -60) == ["a" * 64]
-    assert ours(tmp_path, 60) == []
+    """Nothing is left that could be unchanged, and nobody should wait until that is noticed."""
+    asked = MACHINE.request(image(), ASK, utcnow())
+    assert asked is not None
+    assert [type(event) for event in asked.events] == [RefreshRequested]
+    await store(catalog, asked.record.but(version=0))
+    await gateway.on_lost(lost_event())
+    record = await catalog.images.get(asked.record.key)
+    assert record is not None
+    answer = event_for(record, ImageUnchanged, reference_digest=digest("a"))
+    pulled = MACHINE.unchanged(record, answer, utcnow())
+    assert pulled is not None
+    assert (pulled.record.state, pulled.record.attempt) == (State.INIT, record.attempt)
+    assert [type(event) for event in pulled.events] == [PullRequested]

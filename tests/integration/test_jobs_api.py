@@ -107,6 +107,8 @@ async def test_nodes_are_listed_by_state_and_hostlist_page_by_page(
     assert await listed("&state=alive") == ["n1", "n4", "n5", "n6", "n7"]
     assert await listed("&nodes=n[2-5],n9") == ["n2", "n3", "n4", "n5"]
     assert await listed("&nodes=n[2-5],n9&state=alive") == ["n4", "n5"]
+    bad = await running.ask_locally("/nodes?nodes=n[1-10001]")
+    assert (bad.status, bad.body["code"]) == (400, "invalid_hostlist")
     bad = await running.ask_locally("/nodes?nodes=n[5-2]")
     assert (bad.status, bad.code) == (400, "invalid_hostlist")
 

@@ -11,7 +11,7 @@ from shared.bus.embedded import EmbeddedBus
 from shared.bus.interface import WorkQueue
 from shared.catalog.interface import Catalog
 from shared.deadline import Deadline
-from shared.events import Event, agent_key
+from shared.events import Event, ImageExpireRequested, agent_key
 from shared.models import utcnow
 from tests.support.bus import Recorder
 from tests.support.catalogs import count_up, opened, released
@@ -161,3 +161,29 @@ async def test_more_than_a_batch_left_behind_goes_out_in_one_go(
         assert sorted(recorder.ids) == sorted(event.id for event in events)
     finally:
         await relay.stop()
+
+
+async def test_what_nobody_takes_is_not_tried_without_a_pause(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 3)
+    bus = CountingBus([QUEUE])
+    await bus.open(Deadline.after(5))
+    for number in range(4):
+        event = released(str(number)).model_copy(update={"node": "elsewhere"})
+        await store(catalog, event)
+    relay = relay_of(catalog, bus, Undeliverable(final=False))
+    relay.start()
+    try:
+        await eventually(lambda: relay._left_alone, within=2)  # one sweep, and no second one yet
+        assert bus.attempts <= 2 * outbox.BATCH
+    finally:
+        await relay.stop()
+        await bus.close()
+
+
+def test_what_goes_to_a_system_that_is_no_more_goes_to_nobody() -> None:
+    to_cluster = ImageExpireRequested(correlation_id="x", system="cluster", image_id="a" * 64)
+    assert outbox.of_no_system(to_cluster, {"other"})
+    assert not outbox.of_no_system(to_cluster, {"other", "cluster"})
+    assert not outbox.of_no_system(released("1"), {"other"})

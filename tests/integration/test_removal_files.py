@@ -1,5 +1,6 @@
 """Removal on a real file system: marks, graces, and what crashes leave behind."""
 
+import errno
 import os
 import threading
 import time
@@ -12,8 +13,15 @@ from services.distributor.image_lock import image_lock, remove_stale_locks
 from services.distributor.marks import LOCK, REMOVAL, Marks
 from services.distributor.placement import place_image
 from services.distributor.removal import delete_removed, forget, mark_if_there, take_away
+from shared.bus.embedded import EmbeddedBus
+from shared.bus.topology import GATEWAY_EVENTS
+from shared.config import Settings
+from shared.deadline import Deadline
+from shared.events import RemovalProposed
 from shared.image.recipe import PackOptions
 from shared.progress import Part
+from tests.support.bus import Recorder
+from tests.support.conditions import eventually
 from tests.support.noise import noise
 from tests.support.packing import Built, build_image, tar_of
 
@@ -71,6 +79,32 @@ def test_a_file_that_cannot_be_deleted_keeps_nothing_else_waiting(
         (images / REMOVAL / f"{number}.0.stuck.removed").mkdir()
     assert delete_removed(images, 0.0) == size
     assert not list((images / REMOVAL).glob(f"{built.recipe.image_id}*"))
+
+
+async def test_what_may_have_to_go_is_asked_about_while_deleting_fails(
+    built: Built, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked(built, images)
+    mark = next((images / REMOVAL).glob("*.mark"))
+    os.utime(mark, (0, 0))
+    settings = Settings.model_validate(
+        {"data_dir": str(images.parent), "systems": {"cluster": {"image_dir": str(images)}}}
+    )
+    bus = EmbeddedBus([GATEWAY_EVENTS])
+    await bus.open(Deadline.after(5))
+    heard = Recorder()
+    await bus.consume(GATEWAY_EVENTS, heard, slots=1)
+
+    def slow(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(removal, "delete_removed", slow)
+    with pytest.raises(OSError, match="error"):
+        await removal.Removals(settings, bus, ["cluster"]).tend("cluster")
+    [asked] = await eventually(lambda: heard.events, within=5)
+    assert isinstance(asked, RemovalProposed)
+    assert asked.mark == mark.read_text()
+    await bus.close()
 
 
 def test_a_mark_is_changed_by_each_request_and_by_placing(built: Built, images: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,8 +20,10 @@ from services.converter.user_files.errors import (
     PlaceNotAllowedError,
     UserProcessDiedError,
 )
+from services.converter.user_files.messages import Open
 from services.converter.user_files.process import Process
 from shared.deadline import Deadline
+from shared.errors import DrayError
 from tests.support.conditions import eventually
 from tests.support.imports import owned
 from tests.support.private_site import ALICE, BOB, TEAM
@@ -333,6 +336,21 @@ def test_two_capabilities_are_enough_and_do_not_stay(home: Path) -> None:
     assert said == "hers"
     inherited, permitted, effective, _bounding, ambient = capabilities.split()
     assert {inherited, permitted, effective, ambient} == {"0" * 16}
+
+
+def test_what_comes_along_with_no_answer_is_closed() -> None:
+    """The process may be its user's by now, who has sent it something that breaks it."""
+    process = Process()
+    theirs = process._theirs
+    try:
+        for packet in (b'{"kind": "refused", "code": "no", "message": "no"}', b"nonsense"):
+            socket.send_fds(theirs, [packet], [theirs.fileno()])
+            before = len(list(Path("/proc/self/fd").iterdir()))
+            with pytest.raises((DrayError, ValueError)):
+                process.ask(Open(do="file", path="/x"), (), 5)
+            assert len(list(Path("/proc/self/fd").iterdir())) == before
+    finally:
+        process.close()
 
 
 def test_a_file_system_that_hangs_is_given_up(

@@ -56,7 +56,7 @@ class Gateway:
         )
         feed = ChangeFeed(catalog)
         private = private_images(settings, catalog, site_secret(settings))
-        pulls = Pulls(
+        self.pulls = pulls = Pulls(
             catalog,
             feed,
             Transitions(settings.pull, settings.systems),

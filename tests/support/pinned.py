@@ -1,14 +1,16 @@
 """Insides of unpacked images, pinned as a node's agent does it, for jobs that no agent knows."""
 
+import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.node_agent.inside.builder import build
 from services.node_agent.inside.furnish import plan_of
-from services.node_agent.inside.order import BuildOrder
-from services.node_agent.inside.pins import ALIAS, Pins
+from services.node_agent.inside.insides import Insides, Wish
+from services.node_agent.inside.pins import Pins
 from services.node_agent.unmount import clear
+from shared.deadline import Deadline
 from shared.inside.manifest import Manifest
 from shared.inside.people import Person
 from shared.settings.inside import InsideSettings
@@ -32,23 +34,18 @@ class Pinned:
         manifest: Manifest | None = None,
         *,
         uid: int = NOBODY,
-        for_users: bool = True,
-        site: InsideSettings | None = None,
+        user_namespaces: bool = True,
     ) -> Path:
         """Furnish the image in `tree` for a job of this user."""
         person = Person.of(uid, uid, ())
-        order = BuildOrder(
-            plan=plan_of(str(tree), person, site or InsideSettings()).to_json(),
-            uid=uid,
-            gid=uid,
-            gids=(),
-            for_users=for_users and uid != 0,
-        )
-        name = f"{job}.{image_id}"
-        files = (manifest or Manifest()).files()
-        path = build(self._pins, name, order, files, SECONDS)
-        self._pins.call(name, f"{job}{ALIAS}{image_id}")
-        return path
+        wish = Wish(plan_of(str(tree), person, InsideSettings()), person, manifest or Manifest())
+
+        async def have() -> Path:
+            insides = Insides(self._pins, user_namespaces=user_namespaces)
+            return await insides.have(job, wish, Deadline.after(SECONDS), image=image_id)
+
+        with ThreadPoolExecutor(1) as pool:  # the caller may have a loop of its own
+            return pool.submit(asyncio.run, have()).result()
 
     def close(self) -> None:
         """Nothing is left of them."""
@@ -57,6 +54,7 @@ class Pinned:
 
 @contextmanager
 def pinned_in(directory: Path) -> Iterator[Pinned]:
+    """Nothing is left of them afterwards."""
     pinned = Pinned(directory)
     try:
         yield pinned

@@ -1,9 +1,10 @@
-"""A node with a root agent, a job of an ordinary user's on it, and the commands that enter images."""
+"""A node with a root agent, a user with a job on it, and the commands that enter images."""
 
 import io
 import subprocess
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from services.distributor.sidecars import Sidecar
 from shared.image.recipe import ImageConfig
 from tests.support.agents import PATIENCE, Place
 from tests.support.cached import Made, make_image
-from tests.support.squashfs import PlacedImage, system_tree
+from tests.support.scripted_gateway import Script
+from tests.support.squashfs import PlacedImage, mounts_in, system_tree
 from tests.support.users import AS_NOBODY, ordinary_environment, ordinary_python
 
 DRAY = "from cli.main import main; main()"
@@ -124,3 +126,41 @@ def begin_job(place: Place, job: str, images: Mapping[str, PlacedImage], **wants
 
 def end_job(place: Place, job: str) -> None:
     Agent(place.socket).release(job, PATIENCE)
+
+
+@dataclass
+class Node:
+    """A node; its user's own directories; what is in its image directory."""
+
+    place: RunPlace
+    own: Path
+    site: Path
+    solver: Made
+    plain: Made
+    url: str
+    gateway: Script
+
+    @property
+    def login(self) -> Login:
+        """Somebody ordinary, in no job."""
+        return Login(self.place.socket, {"DRAY_URL": self.url})
+
+    @contextmanager
+    def job(self, **wants: Any) -> Iterator[Login]:
+        """One with both images."""
+        images = {"solver:1": self.solver, "docker:plain:2": self.plain}
+        try:
+            yield begin_job(self.place, "7", images, **wants)
+        finally:
+            end_job(self.place, "7")
+            left = mounts_in(self.place.root)
+            assert [found for found in left if "/insides/" in found] == []
+
+    def directory(self, name: str) -> Path:
+        """One of the user's, with a file that says its name."""
+        made = self.own / name
+        made.mkdir(exist_ok=True)
+        (made / "name").write_text(f"{name}\n")
+        for path in (made, made / "name"):
+            path.chmod(0o777)
+        return made

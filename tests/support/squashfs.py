@@ -77,7 +77,7 @@ def system_tree(root: Path) -> Path:
         program = shutil.which(name)
         assert program is not None
         shutil.copy(program, root / "bin" / name)
-        for library in _libraries(program):
+        for library in libraries_of(program):
             inside = root / str(library).lstrip("/")
             inside.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(library, inside)
@@ -87,7 +87,8 @@ def system_tree(root: Path) -> Path:
     return root
 
 
-def _libraries(program: str) -> list[Path]:
+def libraries_of(program: str | Path) -> list[Path]:
+    """What the loader takes for it, itself included."""
     listed = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
     return [Path(word) for word in listed.split() if word.startswith("/")]
 

@@ -92,6 +92,9 @@ def test_the_bound_is_for_all_of_it_and_costs_nothing_to_exceed() -> None:
         with pytest.raises(HostlistError, match="more than 100000"):
             expand(text)
     assert time.thread_time() - began < 1
+    assert len(expand("n[1-3]", 3)) == 3
+    with pytest.raises(HostlistError, match="more than 3 names"):
+        expand("n[1-3],m", 3)
 
 
 # Few different letters and digits: names that are each other's beginnings.

@@ -137,7 +137,10 @@ class ShifterHandlers:
         principal.require(Scope.PULL)
         target = self._target(request)
         if target.itype == CUSTOM:
-            raise UnknownTypeError("no registry has images of the type 'custom': import a file")
+            raise UnknownTypeError(
+                "no registry has images of the type 'custom': they are imported from files, by "
+                "`dray import FILE NAME` or doimport"
+            )
         readers = parse_readers(await request.read())
         return wire_answer(pull_view(await self._asking.ask(principal, target, readers)))
 

@@ -24,7 +24,8 @@ from shared.states import State
 
 TOLD_FOR: Final = timedelta(minutes=10)
 """Whoever has not come back by then does not wait any more, and wants the image anew."""
-MOST_WAITING: Final = 64
+MOST_WAITING: Final = 512
+"""Whoever comes beyond that may begin a failed pull anew before the others have heard of it."""
 
 Names = tuple[str, ...]
 

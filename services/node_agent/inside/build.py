@@ -48,8 +48,8 @@ def build(order: BuildOrder, agent: socket.socket) -> None:
     change_root(inside)
     os.close(inside)
     agent.send(MOUNTS_READY)
-    agent.recv(MAX_PACKET)
-    if order.for_users:
+    # Without an agent nobody pins what is made.
+    if agent.recv(MAX_PACKET) and order.for_users:
         linux.become_with_capabilities(order.uid, order.gid, list(order.gids))
         linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
         agent.send(USERS_READY)
@@ -96,6 +96,7 @@ def _open_and_exit(order: BuildOrder, path: str, answer: socket.socket, *, writa
         os.setgroups(list(order.gids))
         os.setresgid(order.gid, order.gid, order.gid)
         os.setresuid(order.uid, order.uid, order.uid)
+        linux.die_with_parent()
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC | (os.O_DIRECTORY if writable else 0))
         if writable and not os.access(f"/proc/self/fd/{fd}", os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

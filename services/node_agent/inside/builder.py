@@ -4,10 +4,11 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -25,15 +26,33 @@ from shared.inside.enter import MOUNTS, USERS, USERS_MOUNTS
 
 _PROGRAM: Final = "services.node_agent.inside.build"
 _GONE_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.2
 _MOST_GROUPS: Final = 340
 """What the kernel maps in one namespace."""
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a builder is waited for: until then, or until nobody wants its work any more."""
+
+    end: float
+    given_up: threading.Event
+
+    def receive(self, builder: socket.socket) -> bytes:
+        while time.monotonic() < self.end and not self.given_up.is_set():
+            builder.settimeout(_LOOK_SECONDS)
+            with suppress(TimeoutError):
+                return builder.recv(MAX_PACKET)
+        raise InsideRefusedError(
+            "a file system that the job wants in its image does not answer: try again, or "
+            "ask the operators to look at this node"
+        )
+
+
 def build(
-    pins: Pins, name: str, order: BuildOrder, files: Mapping[str, bytes], seconds: float
+    pins: Pins, name: str, order: BuildOrder, files: Mapping[str, bytes], patience: Patience
 ) -> Path:
     """The directory with namespaces and files; nothing is left of one that fails."""
-    end = time.monotonic() + seconds
     packet = replace(order, place=str(pins.directory / name)).packed()
     if len(packet) > MAX_PACKET:
         raise InsideRefusedError(
@@ -49,11 +68,11 @@ def build(
                 process = _started(theirs)
             try:
                 ours.sendall(packet)
-                _await(ours, MOUNTS_READY, end)
+                _await(ours, MOUNTS_READY, patience)
                 pins.pin(name, process.pid, kind="mnt", called=MOUNTS)
                 ours.send(GO_ON)
                 if order.for_users:
-                    _await(ours, USERS_READY, end)
+                    _await(ours, USERS_READY, patience)
                     _map(process.pid, order)
                     pins.pin(name, process.pid, kind="user", called=USERS)
                     pins.pin(name, process.pid, kind="mnt", called=USERS_MOUNTS)
@@ -69,15 +88,8 @@ def build(
     return place
 
 
-def _await(builder: socket.socket, stage: bytes, end: float) -> None:
-    builder.settimeout(max(0.01, end - time.monotonic()))
-    try:
-        packet = builder.recv(MAX_PACKET)
-    except TimeoutError as exc:
-        raise InsideRefusedError(
-            "a file system that the job wants in its image does not answer: try again, or "
-            "ask the operators to look at this node"
-        ) from exc
+def _await(builder: socket.socket, stage: bytes, patience: Patience) -> None:
+    packet = patience.receive(builder)
     if (reason := refused(packet)) is not None:
         raise InsideRefusedError(reason)
     if packet != stage:

@@ -1,8 +1,8 @@
 """A file system of the node's own for one job: XFS in a file that has no name.
 
-The file lies where the user says, so that its blocks count as theirs; but the user can never open
-it, since the kernel believes what it finds there. So root makes it, without a name where the file
-system knows such files, and gives it to the user only then.
+The file lies where the user says, but the user can never open it, since the kernel believes what it
+finds there. So root makes it. Where the file system knows files without a name, it becomes the
+user's then, and its blocks count as theirs; elsewhere it stays root's.
 """
 
 import errno
@@ -28,10 +28,11 @@ def mount_disk(directory: int, called: str, size: int, owner: tuple[int, int], a
     """Make it, and mount it at `at`; returns its root directory, opened by path."""
     uid, gid = owner
     try:
-        file = _file(directory)
+        file, unnamed = _file(directory)
         try:
             os.ftruncate(file, size)
-            os.fchown(file, uid, gid)  # the quota's, and nobody's name to open
+            if unnamed:
+                os.fchown(file, uid, gid)  # the quota's, and nobody's to open by a name
             _make(file)
             device, path = loop_device.attach(file, "dray disk", writable=True)
         finally:
@@ -50,16 +51,20 @@ def mount_disk(directory: int, called: str, size: int, owner: tuple[int, int], a
     return os.open(at, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _file(directory: int) -> int:
+def _file(directory: int) -> tuple[int, bool]:
+    """And whether it never had a name."""
     try:
-        return os.open(by_fd(directory), os.O_TMPFILE | _FLAGS, 0o600)
+        return os.open(by_fd(directory), os.O_TMPFILE | _FLAGS, 0o600), True
     except OSError as exc:
         if exc.errno not in _UNNAMED_UNKNOWN:
             raise
     name = f".dray-{secrets.token_hex(8)}"
     file = os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | _FLAGS, 0o600, dir_fd=directory)
     os.unlink(name, dir_fd=directory)
-    return file
+    if os.fstat(file).st_nlink:  # in a directory of theirs a user may give it another one
+        os.close(file)
+        raise OSError(errno.EBUSY, "somebody renames files there")
+    return file, False
 
 
 def _make(file: int) -> None:

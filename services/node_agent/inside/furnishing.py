@@ -52,8 +52,13 @@ class Furnishing:
         user: User,
         wants: Wants,
         deadline: Deadline,
+        *,
+        as_default: bool = False,
     ) -> Path:
-        """Where the inside is; the image is mounted, and held by the job."""
+        """Where the inside is; the image is mounted, and held by the job.
+
+        As the default it is what ranks find by the image's name: only the scheduler may say so.
+        """
         if user.uid != 0:
             await self._holds.require_readable(image_id, user, deadline)
         config = await self._holds.config(image_id, deadline)
@@ -86,7 +91,8 @@ class Furnishing:
 
         async with deadline.bound("looking up what the job wants in its image"):
             wanted = await self._threads.run(wish)
-        return await self._insides.have(job_id, wanted, deadline, image=image_id)
+        named = image_id if as_default else None
+        return await self._insides.have(job_id, wanted, deadline, image=named)
 
 
 def person_of(user: User) -> Person:

@@ -6,13 +6,16 @@ nobody.
 
 import asyncio
 import hashlib
+import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 from services.node_agent.errors import InsideRefusedError
-from services.node_agent.inside.builder import build
+from services.node_agent.inside.builder import Patience, build
 from services.node_agent.inside.hooks import Hooks
 from services.node_agent.inside.order import BuildOrder, Disk
 from services.node_agent.inside.pins import ALIAS, Pins
@@ -27,7 +30,10 @@ from shared.models import ImageId, JobId
 
 log = get_logger(__name__)
 
-_THREADS: Final = 8
+_THREADS: Final = 16
+_FILE_THREADS: Final = 2
+_MOST_OF_A_USER: Final = 4
+"""At a time: what one user wants may hang, and others wait for nobody."""
 _MOST_OF_A_JOB: Final = 64
 
 
@@ -55,70 +61,90 @@ class Insides:
         self._pins = pins
         self._user_namespaces = user_namespaces
         self._building: dict[str, asyncio.Task[Path]] = {}
+        self._given_up: dict[str, threading.Event] = {}
+        self._users: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
         # A file system that a user wants may hang for ever.
         self._threads = DaemonThreads(_THREADS, "inside")
+        self._files = DaemonThreads(_FILE_THREADS, "pins")
 
     async def have(
         self, job_id: JobId, wish: Wish, deadline: Deadline, image: ImageId | None = None
     ) -> Path:
         """Where its namespaces are pinned; it is put together for the first who asks.
 
-        The first one of an image is found by the image's name as well.
+        With an image it is the job's own of that image, and found by its name as well.
         """
-        name = f"{job_id}.{wish.digest}"
+        name = f"{job_id}.{wish.person.uid}.{wish.digest}"
         task = self._building.get(name)
         if task is None:
-            alias = None if image is None else f"{job_id}{ALIAS}{image}"
-            task = asyncio.create_task(self._have(name, wish, alias, deadline), name=name)
+            self._given_up[name] = given_up = threading.Event()
+            task = asyncio.create_task(self._have(name, wish, given_up, deadline), name=name)
             self._building[name] = task
-            task.add_done_callback(lambda _: self._building.pop(name, None))
+            task.add_done_callback(lambda _: self._forget(name))
         async with deadline.bound("furnishing the image on this node"):
-            return await asyncio.shield(task)
+            place = await asyncio.shield(task)
+            if image is not None:
+                alias = f"{job_id}{ALIAS}{image}"
+                await self._files.run(lambda: self._pins.call(name, alias))
+        return place
 
     async def end(self, job_id: JobId) -> None:
         """The job is over. Whoever is inside stays, and nobody else comes in."""
+        for name, given_up in self._given_up.items():
+            if _job(name) == job_id:
+                given_up.set()
         under_way = [task for name, task in self._building.items() if _job(name) == job_id]
-        if under_way:  # a thread cannot be stopped; each has its own deadline
+        if under_way:
             await asyncio.wait(under_way)
-        await self._threads.run(self._remove, lambda job: job == job_id)
+        await self._files.run(self._remove, lambda job: job == job_id)
 
     async def adopt(self, running: Iterable[JobId]) -> None:
         """What an earlier agent left: kept where its job still runs."""
         kept = frozenset(running)
-        await self._threads.run(self._remove, lambda job: job not in kept)
+        await self._files.run(self._remove, lambda job: job not in kept)
 
-    async def _have(self, name: str, wish: Wish, alias: str | None, deadline: Deadline) -> Path:
+    def _forget(self, name: str) -> None:
+        self._building.pop(name, None)
+        self._given_up.pop(name, None)
+
+    async def _have(
+        self, name: str, wish: Wish, given_up: threading.Event, deadline: Deadline
+    ) -> Path:
         place = self._pins.directory / name
-        whole = await self._threads.run(lambda: self._pins.is_whole(name))
+        whole = await self._files.run(lambda: self._pins.is_whole(name))
         if not whole:
             if wish.hooks is not None:
                 await wish.hooks.run_before(deadline)
-            await self._threads.run(lambda: self._build(name, wish, deadline))
+            async with self._user(wish.person.uid):
+                await self._threads.run(lambda: self._build(name, wish, given_up, deadline))
             if wish.hooks is not None:
                 await self._run_after(name, wish.hooks, deadline)
-            await self._threads.run(lambda: self._pins.conclude(name))
-        if alias is not None:
-            await self._threads.run(lambda: self._pins.call(name, alias))
+            await self._files.run(lambda: self._pins.conclude(name))
         return place
 
-    def _build(self, name: str, wish: Wish, deadline: Deadline) -> None:
-        self._require_room(_job(name))
-        order = self._order(wish)
-        build(self._pins, name, order, wish.manifest.files(), deadline.remaining())
+    def _user(self, uid: int) -> asyncio.Semaphore:
+        return self._users.setdefault(uid, asyncio.Semaphore(_MOST_OF_A_USER))
+
+    def _build(self, name: str, wish: Wish, given_up: threading.Event, deadline: Deadline) -> None:
+        self._require_room(name)
+        patience = Patience(time.monotonic() + deadline.remaining(), given_up)
+        build(self._pins, name, self._order(wish), wish.manifest.files(), patience)
 
     async def _run_after(self, name: str, hooks: Hooks, deadline: Deadline) -> None:
         """Nobody was told of it yet: where a hook fails, it never was."""
         try:
             await hooks.run_after(self._pins.directory / name, deadline)
         except BaseException:
-            await self._threads.run(lambda: self._pins.remove(name))
+            await self._files.run(lambda: self._pins.remove(name))
             raise
 
-    def _require_room(self, job: str) -> None:
-        if sum(_job(name) == job for name in self._pins.names) >= 2 * _MOST_OF_A_JOB:
+    def _require_room(self, name: str) -> None:
+        """Of each user: what others made under a job's id does not count."""
+        of_both = name.rpartition(".")[0]
+        if sum(each.rpartition(".")[0] == of_both for each in self._pins.names) >= _MOST_OF_A_JOB:
             raise InsideRefusedError(
-                f"job {job} has put images together in {_MOST_OF_A_JOB} ways on this node: use "
-                "the same volumes and modules for all of its ranks"
+                f"you have put images of job {_job(name)} together in {_MOST_OF_A_JOB} ways on "
+                "this node: use the same volumes and modules for all ranks"
             )
 
     def _order(self, wish: Wish) -> BuildOrder:
@@ -143,6 +169,6 @@ class Insides:
 
 
 def _job(name: str) -> str:
-    """No job's id has the mark of an alias in it, and no digest a dot."""
+    """No job's id has the mark of an alias in it, and neither a digest nor a user a dot."""
     job, mark, _ = name.partition(ALIAS)
-    return job if mark else name.rpartition(".")[0]
+    return job if mark else name.rsplit(".", 2)[0]

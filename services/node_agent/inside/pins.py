@@ -5,13 +5,14 @@ insides/<name>/user        with the next, for the user: entered without any priv
 insides/<name>/user-mnt
 insides/<name>/whole       nothing is left to be done for it
 insides/<name>/…           see `shared.inside.manifest`
-insides/<job>@<image>      leads to the first one that a job had of an image
+insides/<job>@<image>      leads to the one that a job has of an image
 
 Each is a mount of the kernel's file for the namespace, which lives as long as that, or a process in
 it, does. All of it blocks.
 """
 
 import os
+import secrets
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,12 +78,10 @@ class Pins:
         linux.mount(f"/proc/{pid}/ns/{kind}", str(target), flags=linux.MS_BIND)
 
     def call(self, name: str, alias: str) -> None:
-        """Another name for it, unless there is one of that name that is whole."""
-        link = self.directory / alias
-        if link.is_symlink() and self.is_whole(str(link.readlink())):
-            return
-        link.unlink(missing_ok=True)
+        """Another name for it, whatever that led to."""
+        link = self.directory / f"{alias}.{secrets.token_hex(4)}"
         link.symlink_to(name)
+        link.replace(self.directory / alias)
 
     def conclude(self, name: str) -> None:
         """Everything was done for it, and whoever wants it may be told."""

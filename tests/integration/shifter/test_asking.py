@@ -122,6 +122,15 @@ async def test_whoever_joins_is_told_too(gateways: tuple[Gateway, Gateway]) -> N
     assert (await one.ask(ADA)).state is State.FAILURE
 
 
+async def test_a_whole_course_that_waits_is_told(gateways: tuple[Gateway, Gateway]) -> None:
+    one, other = gateways
+    course = [Principal(f"u{uid}", ADA.scopes, "munge", uid) for uid in range(2000, 2100)]
+    for student in course:
+        started = await one.ask(student)
+    await one.fail(started)
+    assert {(await other.ask(student)).state for student in course} == {State.FAILURE}
+
+
 async def test_what_failed_for_others_long_ago_is_tried_at_once(
     gateways: tuple[Gateway, Gateway],
 ) -> None:

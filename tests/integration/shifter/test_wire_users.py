@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.support.conditions import eventually
+from tests.support.gate import Gate
 from tests.support.shifter_wire import (
     PASSWORD,
     POLLED,
@@ -25,7 +26,14 @@ OWNER, OTHER = 4201, 4202
 
 async def test_one_failed_pull_is_told_to_each_who_waits(wire: Wire) -> None:
     """Each polls, and neither's question may take the answer from the other."""
-    path = image_path("pull", wire.reference("neither"))
+    async with Gate(wire.registry.port) as gate:
+        gate.hold_after(0)  # it does not fail before both have asked
+        await one_failed_pull(wire, gate)
+
+
+async def one_failed_pull(wire: Wire, gate: Gate) -> None:
+    reference = f"{gate.host}/team/app:neither"
+    path = image_path("pull", reference)
     uids = (0, 65534)
 
     async def ask(uid: int) -> str:
@@ -33,10 +41,11 @@ async def test_one_failed_pull_is_told_to_each_who_waits(wire: Wire) -> None:
         return str((await wire.send(request)).body["status"])
 
     assert {await ask(uid) for uid in uids} <= POLLED
+    gate.open()
 
     async def queued() -> bool:
         queue = (await wire.ask("GET", "/api/queue/cluster/")).body["list"]
-        return {"status": "FAILURE", "image": wire.reference("neither")} in queue
+        return {"status": "FAILURE", "image": reference} in queue
 
     await eventually(queued, within=30)
     assert [await ask(uid) for uid in uids] == ["FAILURE", "FAILURE"]

@@ -56,6 +56,18 @@ def _dray(url: str, *arguments: str, then: str = "") -> subprocess.CompletedProc
     )
 
 
+@pytest.mark.parametrize("words", [("--wait",), ("--all-nodes",), ("", "--wait")])
+def test_what_is_meant_for_one_job_says_so_where_none_is_named(
+    served: Served, words: tuple[str, ...]
+) -> None:
+    """A script's empty $JOB must not look like a job whose nodes are all ready."""
+    url, script = served
+    done = _dray(url, "jobs", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "name the job" in done.stderr
+    assert script.asked == []
+
+
 def test_images_are_listed_for_people_and_for_programs(served: Served) -> None:
     url, script = served
     script.on("GET /api/v1/images?limit=500", says(ImagePage(items=(image_view(),), next=None)))

@@ -1,31 +1,31 @@
-"""What `dray run` makes of the image's words and the user's, and how it asks the agent."""
+"""What `dray run` makes of the image's words and the user's, and of a job's variables."""
 
 import json
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
-from cli.agent import Agent
 from cli.answers import Image, read_image
-from cli.enter import DEFAULT_PATH
-from cli.errors import RefusedError, UnreachableError, UsageError
+from cli.errors import RefusedError, UsageError
+from cli.into_image import NeedsAgentError, Target, run_in_image
 from cli.main import app
-from cli.run import (
-    Wish,
-    command_for,
-    environment_for,
-    image_of_job,
-    run_in_image,
-    workdir_for,
+from cli.of_job import (
+    Wants,
+    enterable,
+    image_named,
+    images,
+    insides,
+    job_id,
+    pinned_inside,
+    the_image,
 )
-from shared.api import MountRequest, MountView
-from tests.support.scripted_gateway import Reply, problem, says, scripted_agent, scripted_gateway
-from tests.support.squashfs import is_root
-from tests.support.users import AS_NOBODY, ordinary_environment, ordinary_python
+from cli.run import Wish, read_env_file, wants
+from cli.words import NoWordsError, Words, of_inside, of_program
+from shared.inside.environment import DEFAULT_PATH, Changes, VariableRefusedError
+from shared.inside.manifest import Manifest
+from shared.inside.volumes import Volume
+from tests.support.scripted_gateway import Reply, problem, scripted_agent, scripted_gateway
 from tests.support.views import image_view
 
 
@@ -33,12 +33,16 @@ def _image(**changes: Any) -> Image:
     return read_image(json.loads(image_view(**changes).model_dump_json()))
 
 
+def _words(**changes: Any) -> Words:
+    return of_program(_image(**changes))
+
+
 def _wish(*command: str, **changes: Any) -> Wish:
     values: dict[str, Any] = {
-        "reference": "alpine:3",
-        "system": None,
+        "name": "alpine:3",
         "command": command,
         "options": (),
+        "file": "",
         "workdir": None,
         "entrypoint": None,
     }
@@ -60,7 +64,7 @@ def _wish(*command: str, **changes: Any) -> Wish:
 def test_the_command_follows_docker_s_rule(
     entrypoint: tuple[str, ...], cmd: tuple[str, ...], wish: Wish, expected: tuple[str, ...]
 ) -> None:
-    assert command_for(wish, _image(entrypoint=entrypoint, cmd=cmd)) == expected
+    assert wish.command_for(_words(entrypoint=entrypoint, cmd=cmd)) == expected
 
 
 def pinned(*letters: str) -> str:
@@ -68,10 +72,40 @@ def pinned(*letters: str) -> str:
 
 
 def test_a_job_s_image_is_the_one_whose_id_it_carries_or_its_first() -> None:
-    image, name = image_of_job({"DRAY_IMAGES": pinned("a", "b"), "DRAY_IMAGE": "alpine:3"})
-    assert (image.image_id, image.size, name) == ("a" * 64, 4096, "alpine:3")
+    image = the_image({"DRAY_IMAGES": pinned("a", "b"), "DRAY_IMAGE": "alpine:3, x"})
+    assert (image.image_id, image.size, image.name) == ("a" * 64, 4096, "alpine:3")
     job = {"DRAY_IMAGES": pinned("a", "b"), "DRAY_IMAGE_ID": "b" * 64}
-    assert image_of_job(job)[0].image_id == "b" * 64
+    assert the_image(job).image_id == "b" * 64
+
+
+@pytest.mark.parametrize(
+    ("reference", "letter"),
+    [
+        ("alpine", "a"),
+        ("docker:alpine:latest", "a"),
+        ("docker.io/library/alpine", "a"),
+        ("custom:mine:1", "b"),
+        ("id:" + "c" * 64, "c"),
+        ("c" * 64, "c"),
+        ("b" * 64, "b"),
+        ("alpine:3", None),
+        ("mine:1", None),
+        ("not a reference", None),
+    ],
+)
+def test_a_job_s_images_are_known_by_every_way_to_write_them(
+    reference: str, letter: str | None
+) -> None:
+    named = f"alpine;custom:mine:1,id:{'c' * 64}"
+    job = {"DRAY_IMAGES": pinned("a", "b", "c"), "DRAY_IMAGE": named}
+    found = image_named(reference, job)
+    assert (found.image_id if found else None) == (letter * 64 if letter else None)
+
+
+def test_where_not_all_were_there_at_submission_none_is_known_by_its_name() -> None:
+    job = {"DRAY_IMAGES": pinned("a"), "DRAY_IMAGE": "alpine,x"}
+    assert image_named("alpine", job) is None
+    assert [image.name for image in images(job)] == ["a" * 64]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +120,36 @@ def test_a_job_s_image_is_the_one_whose_id_it_carries_or_its_first() -> None:
 )
 def test_what_is_wrong_with_a_job_s_variables_is_said(job: dict[str, str], told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        image_of_job(job)
+        the_image(job)
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({}, None),
+        ({"SLURM_JOB_ID": "7", "DRAY_JOB_ID": "8"}, "7"),
+        ({"SLURM_JOB_ID": "", "DRAY_JOB_ID": "f58[1]+0.b:x_-"}, "f58[1]+0.b:x_-"),
+        ({"SLURM_JOB_ID": "../7"}, None),
+        ({"SLURM_JOB_ID": "7@x"}, None),
+    ],
+)
+def test_a_job_is_known_by_its_scheduler_s_number(env: dict[str, str], expected: str) -> None:
+    assert job_id(env) == expected
+
+
+def test_an_inside_is_beside_the_agent_s_socket_if_there_is_a_way_in(tmp_path: Path) -> None:
+    socket = tmp_path / "agent.sock"
+    assert insides(socket) is None
+    place = tmp_path / "insides" / "7.abc"
+    place.mkdir(parents=True)
+    assert insides(socket) == place.parent
+    assert pinned_inside(place.parent, "7", "a" * 64) is None
+    alias = place.parent / f"7@{'a' * 64}"
+    alias.symlink_to(place.name)
+    assert not enterable(alias)
+    for name in ("mnt", "user"):
+        (place / name).touch()
+    assert pinned_inside(place.parent, "7", "a" * 64) == alias
 
 
 @pytest.mark.parametrize(
@@ -107,24 +170,33 @@ def test_two_dashes_instead_of_an_image_mean_the_job_s(
     command: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wishes: list[Wish] = []
+    asked: list[tuple[Target, Wish]] = []
 
-    def ran(_url: str, _socket: Path | None, wish: Wish, _wait: float) -> NoReturn:
-        wishes.append(wish)
+    def ran(target: Target, wish: Wish) -> NoReturn:
+        asked.append((target, wish))
         raise UsageError("seen")
 
-    monkeypatch.setattr("cli.run.run_in_image", ran)
+    monkeypatch.setattr("cli.into_image.run_in_image", ran)
     with pytest.raises(SystemExit):
         app(["run", *words])
-    assert [(wish.reference, wish.command) for wish in wishes] == [(reference, command)]
+    assert [(target.reference, wish.command) for target, wish in asked] == [(reference, command)]
 
 
 def test_an_image_without_a_command_needs_one() -> None:
     with pytest.raises(UsageError, match="dray run alpine:3 /bin/sh"):
-        command_for(_wish(), _image(cmd=()))
+        _wish().command_for(_words(cmd=()))
 
 
-def test_the_caller_s_few_variables_then_the_image_s_then_the_options() -> None:
+def _environment(
+    monkeypatch: pytest.MonkeyPatch, here: dict[str, str], words: Words, **changes: Any
+) -> dict[str, str]:
+    monkeypatch.setattr("os.environ", here)
+    return _wish("true", **changes).program(words).env
+
+
+def test_the_caller_s_few_variables_then_the_image_s_then_the_options(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     here = {
         "FROM_HERE": "1",
         "SECRET": "not asked for",
@@ -138,8 +210,8 @@ def test_the_caller_s_few_variables_then_the_image_s_then_the_options() -> None:
         "TZ": "CET",
     }
     options = ("LANG=de", "FROM_HERE", "MISSING", "EMPTY=")
-    image = _image(env=("LANG=C", "LC_ALL=C", "A=x=y", "=bad"))
-    assert environment_for(_wish(options=options), image, here) == {
+    words = _words(env=("LANG=C", "LC_ALL=C", "A=x=y", "=bad"))
+    assert _environment(monkeypatch, here, words, options=options) == {
         "HOME": "/home/u",
         "USER": "u",
         "TERM": "xterm",
@@ -164,118 +236,68 @@ def test_the_caller_s_few_variables_then_the_image_s_then_the_options() -> None:
     ],
 )
 def test_there_is_always_a_path_and_never_the_caller_s_unless_asked_for(
-    image: tuple[str, ...], options: tuple[str, ...], expected: str
+    image: tuple[str, ...],
+    options: tuple[str, ...],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    env = environment_for(_wish(options=options), _image(env=image), {"PATH": "/here"})
+    env = _environment(monkeypatch, {"PATH": "/here"}, _words(env=image), options=options)
     assert env["PATH"] == expected
 
 
 @pytest.mark.parametrize("option", ["=1", "", "A=\0"])
 def test_an_option_that_is_no_variable_is_refused(option: str) -> None:
-    with pytest.raises(UsageError, match="NAME=VALUE"):
-        environment_for(_wish(options=(option,)), _image(), {})
+    with pytest.raises(VariableRefusedError, match="NAME=VALUE"):
+        _wish("true", options=(option,)).program(_words())
+
+
+def test_the_inside_of_a_job_says_what_the_image_and_then_the_modules_want(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = Changes(set={"B": "module"}, prepend={"PATH": "/module"})
+    manifest = Manifest(
+        env=("A=image", "B=image", "PATH=/image", "odd"), changes=(changes,), cmd=("sh",)
+    )
+    for name, content in manifest.files().items():
+        (tmp_path / name).write_bytes(content)
+    words = of_inside(tmp_path, "alpine:3", "a" * 64)
+    assert (words.env, words.cmd) == (("A=image", "B=image", "PATH=/image"), ("sh",))
+    env = _environment(
+        monkeypatch, {}, words, options=("A=option", "B=option"), file="A=file\nC=file\n"
+    )
+    assert env == {"A": "option", "B": "module", "C": "file", "PATH": "/module:/image"}
+    (tmp_path / "cmd").unlink()
+    with pytest.raises(NoWordsError, match="has the job ended"):
+        of_inside(tmp_path, "alpine:3", "a" * 64)
+
+
+def test_an_environment_file_is_read_or_told_why_not(tmp_path: Path) -> None:
+    (tmp_path / "env").write_bytes(b"A=\xff\n")
+    assert read_env_file(tmp_path / "env") == "A=\udcff\n"
+    (tmp_path / "large").write_bytes(b"#" * ((1 << 20) + 1))
+    for name, told in (("absent", "No such file"), (".", "directory"), ("large", "larger")):
+        with pytest.raises(UsageError, match=told):
+            read_env_file(tmp_path / name)
+
+
+def test_volumes_come_besides_the_job_s_and_modules_instead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = {"DRAY_VOLUMES": "/a:/x; /b:/y:ro", "DRAY_MODULES": "mpich,gpu", "MINE": "/m"}
+    monkeypatch.setattr("os.environ", job)
+    a, b = Volume("/a", "/x"), Volume("/b", "/y", read_only=True)
+    assert wants([], []) == Wants((a, b), ("mpich", "gpu"))
+    assert wants(["$MINE:/y;/c:/z"], ["none", "cvmfs,cvmfs"]) == Wants(
+        (a, Volume("/m", "/y"), Volume("/c", "/z")), ("none", "cvmfs")
+    )
 
 
 def test_the_working_directory_is_the_user_s_or_the_image_s_or_left_open() -> None:
-    assert workdir_for(_wish(workdir="/scratch"), _image()) == "/scratch"
-    assert workdir_for(_wish(), _image()) == "/srv"
-    assert workdir_for(_wish(), _image(workdir="")) is None
+    assert _wish("x", workdir="/scratch").program(_words()).workdir == "/scratch"
+    assert _wish("x").program(_words()).workdir == "/srv"
+    assert _wish("x").program(_words(workdir="")).workdir is None
     with pytest.raises(UsageError):
-        workdir_for(_wish(workdir="scratch"), _image())
-
-
-def test_the_agent_is_asked_in_its_own_words(tmp_path: Path) -> None:
-    path = tmp_path / "agent.sock"
-    view = MountView(image_id="a" * 64, path="/mnt/a", how="loop", seconds=0.1)
-    with scripted_agent(str(path)) as script:
-        script.on("POST /v1/mounts", says(view))
-        assert Agent(path).mount("run-1", _image(), 5.0) == "/mnt/a"
-        asked = MountRequest.model_validate(script.asked[0][1])
-        assert (asked.job_id, asked.wait, asked.size) == ("run-1", 5.0, 3_456_789)
-        assert asked.until_caller_exits
-
-
-def test_the_agent_s_refusal_is_told_in_its_words(tmp_path: Path) -> None:
-    path = tmp_path / "agent.sock"
-    with scripted_agent(str(path)) as script:
-        script.on("POST /v1/mounts", problem(409, "mount_failed", "zstd is not in this kernel"))
-        with pytest.raises(RefusedError, match="zstd is not in this kernel"):
-            Agent(path).mount("run-1", _image(), 5.0)
-
-
-def test_without_an_agent_the_message_says_who_would_mount(tmp_path: Path) -> None:
-    with pytest.raises(UnreachableError, match=r"(?s)no-agent\.sock.*dray up.*DRAY_SOCKET"):
-        Agent(tmp_path / "no-agent.sock").status()
-
-
-def test_the_usual_sockets_are_tried_in_turn_until_one_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stale, closed = tmp_path / "stale.sock", tmp_path / ("x" * 200) / "closed.sock"
-    with socket.socket(socket.AF_UNIX) as forgotten:
-        forgotten.bind(str(stale))
-    unusual = (tmp_path / "absent.sock", stale, stale / "no-directory", closed)
-    monkeypatch.setattr("cli.defaults.SITE_SOCKETS", unusual)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    (tmp_path / "dray/agent").mkdir(parents=True)
-    with scripted_agent(str(tmp_path / "dray/agent/agent.sock")) as script:
-        script.on("GET /v1/status", Reply(b'{"system": "daint"}'))
-        agent = Agent(None)
-        assert agent.system() == "daint"
-        monkeypatch.undo()
-        assert agent.socket(5.0) == tmp_path / "dray/agent/agent.sock"
-        assert len(script.asked) == 1
-
-
-def test_where_no_usual_socket_answers_each_is_named_with_the_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stale = tmp_path / "stale.sock"
-    with socket.socket(socket.AF_UNIX) as forgotten:
-        forgotten.bind(str(stale))
-    monkeypatch.setattr("cli.defaults.SITE_SOCKETS", (stale,))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    reasons = r"stale\.sock \(Connection refused\), .*/dray/agent/agent\.sock \(No such file"
-    with pytest.raises(UnreachableError, match=reasons):
-        Agent(None).status()
-
-
-ASK_ANY = """
-import sys
-from pathlib import Path
-from cli import defaults
-from cli.agent import Agent
-from cli.errors import UnreachableError
-defaults.SITE_SOCKETS = tuple(map(Path, sys.argv[1:]))
-try:
-    print(Agent(None).socket(5.0))
-except UnreachableError as exc:
-    print(exc)
-"""
-
-
-def test_an_agent_that_serves_others_is_passed_over(tmp_path: Path) -> None:
-    for directory in (tmp_path, *list(tmp_path.parents)[:2]):
-        directory.chmod(0o755)
-    private, own = tmp_path / "private.sock", tmp_path / "own.sock"
-    with socket.socket(socket.AF_UNIX) as others, socket.socket(socket.AF_UNIX) as ours:
-        for listening, path in ((others, private), (ours, own)):
-            listening.bind(str(path))
-            listening.listen()
-        private.chmod(0)
-        own.chmod(0o666)
-
-        def ask(*sockets: Path) -> str:
-            done: subprocess.CompletedProcess[str] = subprocess.run(
-                [ordinary_python() if is_root() else sys.executable, "-c", ASK_ANY, *sockets],
-                env=ordinary_environment() | {"XDG_DATA_HOME": str(tmp_path)},
-                stdout=subprocess.PIPE, text=True, check=True, timeout=60,
-                **(AS_NOBODY if is_root() else {}),
-            )  # fmt: skip
-            return done.stdout
-
-        assert ask(private, own) == f"{own}\n"
-        assert f"{private} (you may not talk to it)" in ask(private)
+        _wish("x", workdir="scratch").program(_words())
 
 
 @pytest.mark.parametrize(("wanted", "asked"), [(None, "eiger"), ("daint", "daint")])
@@ -289,4 +311,19 @@ def test_without_a_system_that_of_the_node_is_meant(
             f"GET /api/v1/images/{asked}/docker/alpine%3A3", problem(404, "not_found", "not here")
         )
         with pytest.raises(RefusedError, match="not here"):
-            run_in_image(url, path, _wish(system=wanted), 5.0)
+            run_in_image(Target("alpine:3", Wants(), url, path, wanted, 5.0), _wish())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (Wants(modules=("mpich", "gpu")), "the modules mpich, gpu cannot be had here"),
+        (Wants((Volume("/s", "/tmp", cache=1 << 30),)), "no perNodeCache at /tmp here"),
+    ],
+)
+def test_what_only_an_agent_can_give_is_refused_before_anybody_is_asked(
+    wanted: Wants, told: str, tmp_path: Path
+) -> None:
+    target = Target("alpine:3", wanted, "http://127.0.0.1:1", tmp_path / "x.sock", None, 5.0)
+    with pytest.raises(NeedsAgentError, match=told):
+        run_in_image(target, _wish())

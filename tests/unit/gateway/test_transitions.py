@@ -329,6 +329,12 @@ def test_what_a_tag_moves_away_from_stays_under_its_digest() -> None:
     assert kept(stored, old, 90) is None, "it stands for something, perhaps something newer"
     again = taken(kept(taken(dismissed(stored.but(version=3), NOW)), old, 90))
     assert (again.version, again.state, again.leaving) == (3, State.READY, None)
+    failed = requested().but(state=State.FAILURE, key=old.key, version=4)
+    again = taken(kept(failed, old, 90))
+    assert (again.version, again.state, again.failure) == (4, State.READY, None), (
+        "it stands for nothing"
+    )
+    assert kept(requested(), old, 90) is None
     assert by_digest(old) is None, "a digest does not move"
     assert by_digest(requested()) is None
 

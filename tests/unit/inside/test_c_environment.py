@@ -66,7 +66,17 @@ int main(void)
 """
 OF_INTEREST = [
     *("PATH", "LD_PRELOAD", "LD_", "LD", "GLIBC_TUNABLES", "ENV", "ENVY", "BASH_ENV", "PERLLIB"),
-    *("PERL5LIB", "PERL5LIBS", "PYTHONPATH", "PYTHONPATHS", "PYTHONHOME", "PYTHONSTARTUP", "A", "B"),
+    *(
+        "PERL5LIB",
+        "PERL5LIBS",
+        "PYTHONPATH",
+        "PYTHONPATHS",
+        "PYTHONHOME",
+        "PYTHONSTARTUP",
+        "DRAY_TOKEN",
+        "A",
+        "B",
+    ),
 ]
 letters = st.characters(codec="utf-8", exclude_characters="\0=\n")
 names = st.sampled_from(OF_INTEREST) | st.text(letters, min_size=1, max_size=6)

@@ -48,12 +48,12 @@ def test_an_image_that_says_nothing() -> None:
 
 NAMES = st.sampled_from(["A", "B", "PATH"])
 VALUES = st.dictionaries(NAMES, st.text(st.characters(exclude_characters="\0"), max_size=6))
-CHANGES = st.builds(
+ANY = st.builds(
     Changes, set=VALUES, prepend=VALUES, append=VALUES, unset=st.lists(NAMES).map(tuple)
 )
 
 
-@given(VALUES, st.lists(CHANGES, max_size=3))
+@given(VALUES, st.lists(ANY, max_size=3))
 def test_it_is_applied_as_changes_are(host: dict[str, str], changes: list[Changes]) -> None:
     expected, found = dict(host), dict(host)
     for change in changes:

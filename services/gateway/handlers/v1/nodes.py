@@ -1,7 +1,7 @@
 """The nodes' agents."""
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from aiohttp import web
 from pydantic import Field
@@ -18,10 +18,14 @@ from shared.http.operation import operation
 from shared.models import Strict, SystemName
 
 NODES = "nodes"
+MOST_NAMES: Final = 10_000
+"""Of a hostlist in a question: a few letters of anybody's stand for very many names."""
 
 
 class NodesQuery(Strict):
-    """GET /nodes. `nodes` is a hostlist as Slurm writes it: of these, those that are known."""
+    """GET /nodes. `nodes` is a hostlist as Slurm writes it, of 10,000 names at most: of these,
+    those that are known.
+    """
 
     system: SystemName | None = None
     state: Literal["any", "alive", "lost"] = "any"
@@ -65,4 +69,4 @@ class NodeHandlers:
 
 
 def _beyond(hostlist: str, after: str | None) -> list[str]:
-    return sorted(node for node in expand(hostlist) if after is None or node > after)
+    return sorted(node for node in expand(hostlist, MOST_NAMES) if after is None or node > after)
