@@ -1,5 +1,5 @@
 /*
- * --image, --volume and --module for srun, sbatch and salloc.
+ * --image, --volume, --module and --enter for srun, sbatch and salloc.
  *
  * Where a job is submitted, `dray hook submit` is asked once, as the user; what it prints becomes
  * the job's environment, and that of its prologs and epilogs (with SPANK_ before the names). On a
@@ -7,7 +7,7 @@
  * there with the reason on its stderr, and the node stays as it is.
  *
  * Nothing here runs with more rights than Slurm's own part around it: no shell, no setuid program,
- * and as root only one small file is read, which the prolog wrote as root.
+ * and as root only one small file is read, which the prolog wrote. Entering is in spank_enter.c.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,6 +27,8 @@
 #include <slurm/slurm.h>
 #include <slurm/slurm_errno.h>
 #include <slurm/spank.h>
+
+#include "spank_enter.h"
 
 #if SLURM_VERSION_NUMBER < SLURM_VERSION_NUM(21, 8, 0)
 #error "Slurm 21.08 or newer is needed"
@@ -56,7 +58,7 @@ static const struct {
 } variables[] = {
     {"DRAY_IMAGE", IMAGE},  {"DRAY_IMAGE_ID", IMAGE}, {"DRAY_IMAGES", IMAGE},
     {"DRAY_PULLS", IMAGE},  {"DRAY_SYSTEM", IMAGE},   {"DRAY_VOLUMES", VOLUME},
-    {"DRAY_MODULES", MODULE},
+    {"DRAY_VOLUME_PATHS", VOLUME}, {"DRAY_MODULES", MODULE},
 };
 #define VARIABLES (sizeof variables / sizeof *variables)
 
@@ -79,6 +81,8 @@ static struct spank_option options[] = {
     {"volume", "FROM:TO[;...]", "have a directory of the host in the image", 1, VOLUME,
      option_given},
     {"module", "NAME[,NAME]", "have what the site offers for images", 1, MODULE, option_given},
+    {"enter", "yes|no", "begin inside the image: no command before a step's own is needed", 2,
+     OPTIONS, dray_enter_option},
     SPANK_OPTIONS_TABLE_END};
 
 static int configure(int count, char **words)
@@ -93,7 +97,7 @@ static int configure(int count, char **words)
             timeout_seconds = strtol(words[i] + 8, &end, 10);
         else if (!strncmp(words[i], "--", 2) && passed_count < MAX_PASSED)
             passed[passed_count++] = words[i];
-        else
+        else if (!dray_enter_configure(words[i]))
             end = words[i];
         if (*end || timeout_seconds <= 0 || timeout_seconds > 86400) {
             slurm_error("dray: plugstack.conf: '%s' cannot be understood", words[i]);
@@ -267,10 +271,20 @@ static int submit(spank_t spank)
     static char output[MAX_OUTPUT];
     bool new_job = spank_context() == S_CTX_ALLOCATOR || !getenv("SLURM_JOB_ID");
     bool asked = wanted[IMAGE] || wanted[VOLUME] || wanted[MODULE];
+    enum dray_enter enter = dray_enter_wanted();
     int failed = 0;
 
+    if (enter == DRAY_ENTER_ASKED && !wanted[IMAGE] && (new_job || !getenv("DRAY_IMAGE_ID"))) {
+        slurm_error("dray: --enter: there is no image to enter; add --image");
+        return -1;
+    }
     if (!new_job && inherited())
         return 0;
+    if (!new_job && enter && (wanted[VOLUME] || wanted[MODULE])) {
+        slurm_error("dray: a step enters what its job has: give --volume and --module to the job, "
+                    "or start the step with --enter=no and `dray run`");
+        return -1;
+    }
     if (asked)
         failed = ask(output, sizeof output);
     for (size_t i = 0; i < VARIABLES; i++) /* a new job has nothing of the one that submits it */
@@ -314,21 +328,28 @@ static bool node_name(spank_t spank, char *name, size_t room)
     return *name != '\0';
 }
 
-static bool verdict_path(spank_t spank, char *path, size_t room)
+bool dray_place(spank_t spank, const char *pattern, char *path, size_t room)
 {
-    const char *mark = strstr(state, "%n");
+    const char *mark = strstr(pattern, "%n");
     char node[256] = "";
-    uint32_t job = 0;
     int length;
 
-    if (spank_get_item(spank, S_JOB_ID, &job) != ESPANK_SUCCESS)
-        return false;
     if (mark && !node_name(spank, node, sizeof node))
         return false;
-    length = mark ? snprintf(path, room, "%.*s%s%s/%u.images", (int)(mark - state), state, node,
-                             mark + 2, job)
-                  : snprintf(path, room, "%s/%u.images", state, job);
+    length = mark ? snprintf(path, room, "%.*s%s%s", (int)(mark - pattern), pattern, node, mark + 2)
+                  : snprintf(path, room, "%s", pattern);
     return length > 0 && (size_t)length < room;
+}
+
+static bool verdict_path(spank_t spank, char *path, size_t room)
+{
+    char directory[MAX_PATH - 32];
+    uint32_t job = 0;
+
+    if (spank_get_item(spank, S_JOB_ID, &job) != ESPANK_SUCCESS ||
+        !dray_place(spank, state, directory, sizeof directory))
+        return false;
+    return snprintf(path, room, "%s/%u.images", directory, job) < (int)room;
 }
 
 /* Without word from a prolog the step goes on: `dray run` asks the agent itself. */
@@ -358,6 +379,10 @@ static void hear(spank_t spank)
     }
     while ((line = strtok_r(NULL, "\n", &rest))) { /* with --export=NONE, or pulled meanwhile */
         char *value = strchr(line, '=');
+        if (!strncmp(line, "inside ", 7)) {
+            dray_enter_known(line + 7);
+            continue;
+        }
         if (value)
             *value++ = '\0';
         if (value && known(line))
@@ -377,12 +402,22 @@ int slurm_spank_init_post_opt(spank_t spank, int count, char **words)
     return 0;
 }
 
+int slurm_spank_task_init_privileged(spank_t spank, int count, char **words)
+{
+    (void)count, (void)words;
+    if (!*reason)
+        dray_enter_prepare(spank, reason, sizeof reason);
+    return 0;
+}
+
 /* As the user, in each task, with its stderr: the first place where words reach somebody. */
 int slurm_spank_task_init(spank_t spank, int count, char **words)
 {
     int task = 0;
 
     (void)count, (void)words;
+    if (!*reason)
+        dray_enter_task(spank, reason, sizeof reason);
     if (!*reason)
         return 0;
     spank_get_item(spank, S_TASK_ID, &task);

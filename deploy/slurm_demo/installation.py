@@ -60,7 +60,8 @@ def plugstack(places: Places, site: Site) -> str:
     """plugstack.conf: the plugin, and which `dray` it asks."""
     words = (
         f"required {places.plugin} dray={site.dray_program}",
-        f"state={places.base}/hooks-state/%n timeout=60 --if-missing=wait --url={site.url}",
+        f"state={places.base}/hooks-state/%n insides={site.agent_socket('%n').parent}/insides",
+        f"timeout=60 --if-missing=wait --url={site.url}",
     )
     return " ".join(words) + "\n"
 

@@ -1,4 +1,4 @@
-"""dray-enter, the helper in C for ranks: into an inside that is pinned, with nothing brought along."""
+"""dray-enter, the helper in C for ranks: into a pinned inside, with nothing brought along."""
 
 import os
 import shutil
@@ -33,11 +33,11 @@ STATUS = "grep -E '^(Cap|NoNewPrivs)' /proc/self/status"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, image: Path) -> Iterator[Path]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("enter")
     let_everybody_in(directory)
     assert build_enter(directory).stat().st_mode & 0o7777 == 0o755
-    yield directory
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,12 @@ def test_it_becomes_a_command_in_the_image_without_any_privilege(
 def test_the_environment_is_the_host_s_then_the_image_s_then_the_option_s(
     place: Path, pinned: Pinned
 ) -> None:
-    host = {"OF": "host", "SLURM_PROCID": "3", "LD_PRELOAD": "/nothing.so", "PYTHONPATH": "/host"}
+    host: dict[str, Any] = {
+        "OF": "host",
+        "SLURM_PROCID": "3",
+        "LD_PRELOAD": "/nothing.so",
+        "PYTHONPATH": "/host",
+    }
     done = enter(place, "-e", "MORE=a=b", "--env", "HOME=/work", "--", "env", **host)
     told = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert told.pop("PWD", None) is None
@@ -172,14 +177,26 @@ def test_without_a_job_or_an_image_it_says_so(place: Path, pinned: Pinned) -> No
 
 
 def test_stdin_is_the_command_s_and_limits_stay(place: Path, pinned: Pinned) -> None:
+    inside = f"exec {place}/dray-enter -- sh -c 'cat; umask; ulimit -n'"
     done = subprocess.run(
-        ["sh", "-c", f"umask 027; ulimit -n 99; exec {place}/dray-enter -- sh -c 'cat; umask; ulimit -n'"],
+        ["sh", "-c", f"umask 027; ulimit -n 99; {inside}"],
         env={"SLURM_JOB_ID": JOB, "DRAY_IMAGE_ID": IMAGE, "DRAY_INSIDES": f"{place}/insides",
              "PATH": os.defpath},
         input="typed\n", capture_output=True, text=True, check=False, cwd="/", timeout=60,
         **AS_NOBODY,
     )  # fmt: skip
     assert done.stdout.split() == ["typed", "0027", "99"], done
+
+
+def test_many_ranks_enter_at_once(place: Path, pinned: Pinned) -> None:
+    one = f"{place}/dray-enter -- cat /etc/os-release || echo FAILED"
+    done = subprocess.run(
+        ["sh", "-c", f"for rank in $(seq 128); do ({one}) & done; wait"],
+        env={"SLURM_JOB_ID": JOB, "DRAY_IMAGE_ID": IMAGE, "DRAY_INSIDES": f"{place}/insides",
+             "PATH": os.defpath},
+        capture_output=True, text=True, check=False, cwd="/", timeout=60, **AS_NOBODY,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("NAME=tiny\n" * 128, "")
 
 
 def test_nobody_else_enters(place: Path, pinned: Pinned) -> None:
@@ -198,7 +215,7 @@ def test_even_with_the_files_nobody_else_enters(place: Path, pinned: Pinned) -> 
     for name in ("user", "user-mnt"):
         (target / name).touch()
         subprocess.run(
-            ["mount", "--bind", pinned.directory / f"{JOB}.{IMAGE}" / name, target / name],
+            ["mount", "--bind", pinned.directory / f"{JOB}@{IMAGE}" / name, target / name],
             check=True,
         )
     try:
@@ -214,9 +231,9 @@ def test_even_with_the_files_nobody_else_enters(place: Path, pinned: Pinned) -> 
 def test_a_site_without_user_namespaces_says_who_enters(
     place: Path, pinned: Pinned, image: Path
 ) -> None:
-    pinned.add(JOB, "rootly", image, MANIFEST, for_users=False)
-    assert "srun --enter" in enter(place, "rootly", "--", "true").stderr
-    assert enter(place, "rootly", "--", "pwd", who=AS_ROOT).returncode == 0
+    pinned.add("8", IMAGE, image, MANIFEST, user_namespaces=False)
+    assert "srun --enter" in enter(place, "--", "true", SLURM_JOB_ID="8").stderr
+    assert enter(place, "--", "pwd", who=AS_ROOT, SLURM_JOB_ID="8").returncode == 0
 
 
 # -- a directory that somebody made ----------------------------------------------------------------

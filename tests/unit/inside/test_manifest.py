@@ -47,7 +47,9 @@ def test_an_image_that_says_nothing() -> None:
 
 
 NAMES = st.sampled_from(["A", "B", "PATH"])
-VALUES = st.dictionaries(NAMES, st.text(st.characters(exclude_characters="\0"), max_size=6))
+VALUES = st.dictionaries(
+    NAMES, st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
+)
 ANY = st.builds(
     Changes, set=VALUES, prepend=VALUES, append=VALUES, unset=st.lists(NAMES).map(tuple)
 )

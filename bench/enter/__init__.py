@@ -1,0 +1,1 @@
+"""What it costs each rank of a job to enter its image."""

@@ -1,0 +1,136 @@
+"""Jobs that run inside their images under a real Slurm, from the pull to a node without a mount."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.support.c_programs import build_enter
+from tests.support.conditions import eventually
+from tests.support.images import Pusher
+from tests.support.mpi_image import PROGRAM_PATH, mpi_image
+from tests.support.registry import DebianRegistry
+from tests.support.slurm import need_slurm
+from tests.support.slurm_hooks import install, need_compiler
+from tests.support.slurm_images import WHERE
+from tests.support.slurm_site import Cluster
+from tests.support.slurm_world import World, said
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="Slurm and loop mounts: needs root"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(
+    module_broker_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[World]:
+    need_slurm()
+    need_compiler()
+    cluster = Cluster.make(module_broker_url, cores=32)
+    dray = install(cluster, "--if-missing=wait")
+    build_enter(cluster.slurm.directory)
+    with DebianRegistry(tmp_path_factory.mktemp("registry")) as registry:
+        async with cluster.running():
+            yield World(cluster.slurm, cluster.site, dray, registry, registry.host)
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def _unharmed(world: World) -> AsyncIterator[None]:
+    yield
+    await world.is_unharmed()
+
+
+async def test_tasks_of_a_job_begin_inside_without_a_command_for_it(world: World) -> None:
+    reference = world.push("entered")
+    for more in ((), ("--export=NONE",)):
+        done = await world.srun(f"--image={reference}", "--enter", "-N3", "-n6", *more, WHERE)
+        assert said_by(done.stdout) == ["in entered"] * 6, done.stderr
+
+
+async def test_each_rank_enters_by_the_helper_as_well(world: World) -> None:
+    first, second = world.push("helped"), world.push("helped-too")
+    helper = enter_helper(world)
+    job = await world.sbatch(
+        f"#SBATCH -N3\n#SBATCH --image={first},{second}\n#SBATCH --enter\nsrun {WHERE}\n"
+        f"srun --enter=no /bin/sh -c '{helper} -- {WHERE}'\n"
+        "other=${DRAY_IMAGES##*;} other=${other%%,*}\n"
+        f'srun --enter=no /bin/sh -c "{helper.replace("$", chr(92) + "$")} $other -- {WHERE}"\n'
+    )
+    assert await world.slurm.ended(job.id) == "COMPLETED", job.output()
+    names = [line.rpartition(" on ")[0] for line in said(job)]
+    assert names == ["in helped"] * 6 + ["in helped-too"] * 3, job.output()
+
+
+async def test_volumes_of_the_job_are_there_and_ranks_share_its_tmp(
+    world: World, tmp_path: Path
+) -> None:
+    data = world.slurm.work / "data"
+    data.mkdir()
+    (data / "image-name").write_text("volume")
+    reference = world.push("volumes")
+    # The image's program tells what /etc/image-name says: the volume is over it.
+    options = (f"--image={reference}", f"--volume={data}/image-name:/etc/image-name")
+    refused = await world.srun(*options, "--enter", WHERE)
+    assert refused.returncode != 0
+    done = await world.srun(f"--image={reference}", f"--volume={data}:/data", "--enter", WHERE)
+    assert said_by(done.stdout) == ["in volumes"], done.stderr
+
+
+async def test_what_an_agent_could_not_put_together_is_told_by_the_job(world: World) -> None:
+    reference = world.push("furnished")
+    done = await world.srun(
+        f"--image={reference}", "--volume=/nowhere/at/all:/data", "--enter", "-N3", WHERE
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("No such file") == 3, done.stderr
+
+
+async def test_a_job_that_is_killed_leaves_no_inside(world: World) -> None:
+    reference = world.push("killed")
+    words = (f"--image={reference}", "--enter", "-N3", WHERE, "600")
+    running = world.slurm.start("srun", *words, user=65534)
+    assert running.stdout is not None
+    assert (await asyncio.to_thread(running.stdout.readline)).startswith("in killed")
+    (job,) = world.slurm.queue()
+    running.kill()
+    await asyncio.to_thread(running.communicate)
+    world.slurm.cancel(job)
+    await world.is_over(job)
+    places = [insides(world, node) for node in world.site.nodes]
+    await eventually(lambda: not any(any(place.iterdir()) for place in places), within=30)
+
+
+async def test_mpi_ranks_in_the_image_find_each_other_over_the_nodes(world: World) -> None:
+    Pusher(world.registry.url).push(mpi_image(), "team/mpi", "1")
+    options = (f"--image={world.host}/team/mpi:1", "--mpi=pmi2", "-n6")
+    over = ("-N3", "--ntasks-per-node=2")
+    helper = ("/bin/sh", "-c", f"{enter_helper(world)} -- {PROGRAM_PATH}")
+    # These three nodes are one machine, and MPICH knows. Memory is shared within one inside alone.
+    apart = {"UCX_TLS": "tcp,self"}
+    for words, env, nodes in (
+        ((*over, "--enter", PROGRAM_PATH), {}, ["v1", "v1", "v2", "v2", "v3", "v3"]),
+        ((*over, *helper), apart, ["v1", "v1", "v2", "v2", "v3", "v3"]),
+        (("-wv1", *helper), {}, ["v1"] * 6),
+    ):
+        done = await world.srun(*options, *words, env=env)
+        ranks = [f"{rank} of 6 on {node}: 15" for rank, node in enumerate(nodes)]
+        assert sorted(done.stdout.splitlines()) == ranks, done.stderr
+
+
+def insides(world: World, node: str) -> Path:
+    return world.site.run_dir(node) / "insides"
+
+
+def enter_helper(world: World) -> str:
+    place = insides(world, "$SLURMD_NODENAME")
+    return f"DRAY_INSIDES={place} {world.slurm.directory}/dray-enter"
+
+
+def said_by(output: str) -> list[str]:
+    return [line.rpartition(" on ")[0] for line in output.splitlines()]
