@@ -32,7 +32,8 @@ def doctor(
 
     Asks each gateway for itself: whether it answers and can work, its version, its clock, and who
     it takes you for. Looks at this machine: MUNGE, the node's agent, squashfs and loop devices,
-    user namespaces, room for files. With settings, also at directories, bus and database.
+    what entering images takes, room for files. With settings, also at directories, bus and
+    database.
 
     \b
     dray doctor

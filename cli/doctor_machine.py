@@ -1,17 +1,13 @@
-"""What `dray doctor` looks at on this machine: MUNGE, the agent, the kernel, users' namespaces,
-room for files.
-"""
+"""What `dray doctor` looks at on this machine: MUNGE, the agent, the kernel, room for files."""
 
 import errno
 import gzip
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Final
 
-from cli import proof, show
+from cli import doctor_inside, proof, show
 from cli.agent import Agent
 from cli.answers import reading
 from cli.defaults import own_cache_dir, own_data_dir
@@ -22,14 +18,7 @@ from shared.munge import Munge
 
 SECONDS: Final = 10.0
 LITTLE: Final = 1_000_000_000
-_TRY: Final = """
-import sys
-from cli.enter import EnterError, make_namespaces
-try:
-    make_namespaces()
-except EnterError as exc:
-    sys.exit(exc.message)
-"""
+FUSE: Final = "/dev/fuse"
 CONFIGS: Final = ("/proc/config.gz", "/boot/config-{release}", "/lib/modules/{release}/config")
 
 
@@ -39,16 +28,17 @@ def examined(socket: Path | None) -> Findings:
     yield agent.finding
     # Only where images are run is it wrong that they cannot be.
     yield from _kernel(agent)
-    yield _namespaces(agent)
+    yield from doctor_inside.examined(agent.socket, agent.trouble)
     yield from _room()
 
 
 class _Node:
     """Whether images are mounted here, and by what."""
 
-    def __init__(self, finding: Finding, mounter: str | None) -> None:
+    def __init__(self, finding: Finding, mounter: str | None, socket: Path | None = None) -> None:
         self.finding = finding
         self.mounter = mounter
+        self.socket = socket
 
     def trouble(self, about: str, text: str, advice: str) -> Finding:
         return (note if self.mounter is None else broken)(about, text, advice)
@@ -70,7 +60,8 @@ def _munge() -> Finding:
 
 def _agent(socket: Path | None) -> _Node:
     try:
-        status = Agent(socket).status()
+        asked = Agent(socket)
+        status, answering = asked.status(), asked.socket(SECONDS)
         with reading("the agent's status"):
             node, system, mounter = (str(status[key]) for key in ("node", "system", "mounter"))
             connected = bool(status["bus_connected"])
@@ -84,8 +75,10 @@ def _agent(socket: Path | None) -> _Node:
     text = f"serves {node} of {system}, mounts with {mounter}"
     if not connected:
         advice = "It mounts, but hears of no jobs: look at its log for why the bus refuses it."
-        return _Node(broken("agent", f"{text}; not connected to the bus", advice), mounter)
-    return _Node(ok("agent", text), mounter)
+        return _Node(
+            broken("agent", f"{text}; not connected to the bus", advice), mounter, answering
+        )
+    return _Node(ok("agent", text), mounter, answering)
 
 
 def _kernel(node: _Node) -> Findings:
@@ -103,16 +96,20 @@ def _kernel(node: _Node) -> Findings:
         yield ok("loop", "loop devices are there")
     else:
         yield note("loop", "no /dev/loop-control", "For root: modprobe loop.")
-    if os.geteuid() == 0:
-        return
-    if shutil.which("squashfuse") and (shutil.which("fusermount3") or shutil.which("fusermount")):
-        yield ok("squashfuse", "there")
-    else:
-        yield note(
-            "squashfuse",
-            "not here: an agent that is not root unpacks images",
-            "Install squashfuse and fuse3.",
-        )
+    if os.geteuid() != 0:
+        yield squashfuse()
+
+
+def squashfuse() -> Finding:
+    """What an agent of this user's own would mount by."""
+    unpacks = "an agent that is not root unpacks images"
+    program = shutil.which("squashfuse")
+    if not program or not (shutil.which("fusermount3") or shutil.which("fusermount")):
+        return note("squashfuse", f"not here: {unpacks}", "Install squashfuse and fuse3.")
+    if not os.access(FUSE, os.R_OK | os.W_OK):
+        advice = "For root: modprobe fuse, and let users open it (chmod 666)."
+        return note("squashfuse", f"there, but you may not use {FUSE}: {unpacks}", advice)
+    return ok("squashfuse", "there")
 
 
 def _squashfs_there(release: str) -> bool | None:
@@ -151,24 +148,6 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def _namespaces(node: _Node) -> Finding:
-    """Tried by another process: it cannot be undone, and only trying tells."""
-    try:
-        tried = subprocess.run(
-            [sys.executable, "-I", "-c", _TRY],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        return note("namespaces", f"cannot tell whether you may make them: {exc}")
-    if tried.returncode == 0:
-        return ok("namespaces", "you may make those that entering an image takes")
-    advice = "Without them `dray run` can enter no image here."
-    return node.trouble("namespaces", tried.stderr.strip() or "refused", advice)
-
-
 def _room() -> Findings:
     for about, directory in (("cache", own_cache_dir()), ("data", own_data_dir())):
         yield room(about, directory, must_write=False)
@@ -177,9 +156,9 @@ def _room() -> Findings:
 def room(about: str, directory: Path, *, must_write: bool) -> Finding:
     """Whether there is room where a directory is, or would be made."""
     there = directory
-    while not there.exists() and there != there.parent:
-        there = there.parent
     try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
         free = os.statvfs(there)
     except OSError as exc:
         return broken(about, f"{directory}: {exc.strerror}", "")

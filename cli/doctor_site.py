@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from cli import doctor_inside
 from cli.doctor import Finding, Findings, broken, ok
 from cli.doctor_machine import room
 from shared.config import Settings, load_settings
@@ -29,6 +30,7 @@ def examined(config: Path) -> Findings:
     yield room("store", settings.store, must_write=True)
     for name, system in settings.systems.items():
         yield room(f"images {name}"[:12], system.image_dir, must_write=True)
+    yield from doctor_inside.of_site(settings.inside)
     yield from _servers(settings)
 
 

@@ -17,24 +17,24 @@ from cli.errors import EXIT_NOT_RUN, CliError
 from shared import linux
 from shared.errors import DrayError
 from shared.inside.assemble import assemble
-from shared.inside.enter import change_root, join
+from shared.inside.enter import REFUSING, change_root, join
+from shared.inside.environment import DEFAULT_PATH
 from shared.inside.host import host_mounts, own_directories
 from shared.inside.people import Person
 from shared.inside.plan import Plan
 from shared.inside.volumes import Volume
 
-DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # CPython ignores these; a command expects the default.
 _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
-_SYSCTLS: Final = (
-    ("user/max_user_namespaces", "0", "user.max_user_namespaces=15000"),
-    ("kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
-    (
-        "kernel/apparmor_restrict_unprivileged_userns",
-        "1",
-        "kernel.apparmor_restrict_unprivileged_userns=0",
-    ),
+_WANTED: Final = {
+    "user/max_user_namespaces": "15000",
+    "kernel/unprivileged_userns_clone": "1",
+    "kernel/apparmor_restrict_unprivileged_userns": "0",
+}
+SYSCTLS: Final = tuple(
+    (name, refusing, f"{name.replace('/', '.')}={_WANTED[name]}") for name, refusing in REFUSING
 )
+"""Each that may keep users out, by which value, and what to ask for instead."""
 
 
 class EnterError(CliError):
@@ -152,7 +152,7 @@ def explain_refusal(exc: OSError, uid: int, sysctls: Path = Path("/proc/sys")) -
             f"this root may not make a mount namespace ({exc.strerror}): the container or service "
             "that we run in lacks CAP_SYS_ADMIN"
         )
-    for name, refusing, wanted in _SYSCTLS:
+    for name, refusing, wanted in SYSCTLS:
         with suppress(OSError):
             if (sysctls / name).read_text(encoding="ascii").strip() == refusing:
                 key = name.replace("/", ".")

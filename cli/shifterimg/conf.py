@@ -32,9 +32,18 @@ class Conf:
 
 def read_conf() -> Conf:
     """The file that DRAY_UDIROOT_CONF names, or the first of the usual ones."""
-    given = os.environ.get(VARIABLE)
-    places = (Path(given),) if given else USUAL
-    for place in places:
+    conf = find_conf()
+    if conf is None:
+        raise UsageError(
+            f"there is no udiRoot.conf at {', '.join(map(str, _places()))}: write one with "
+            f"imageGateway= and system=, or name yours in {VARIABLE}"
+        )
+    return conf
+
+
+def find_conf() -> Conf | None:
+    """The same; None where there is none."""
+    for place in _places():
         try:
             with place.open(encoding="utf-8", errors="replace") as file:
                 return parse_conf(file.read(MAX_SIZE), str(place))
@@ -42,10 +51,12 @@ def read_conf() -> Conf:
             continue
         except OSError as exc:
             raise UsageError(f"cannot read {place}: {exc.strerror}") from exc
-    raise UsageError(
-        f"there is no udiRoot.conf at {', '.join(map(str, places))}: write one with imageGateway= "
-        f"and system=, or name yours in {VARIABLE}"
-    )
+    return None
+
+
+def _places() -> tuple[Path, ...]:
+    given = os.environ.get(VARIABLE)
+    return (Path(given),) if given else USUAL
 
 
 def parse_conf(text: str, name: str) -> Conf:

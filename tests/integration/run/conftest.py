@@ -3,19 +3,15 @@
 import asyncio
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from services.node_agent.unmount import clear
 from shared.image.recipe import ImageConfig
 from tests.support.agents import agent_process, serving
-from tests.support.cached import Made
-from tests.support.run_site import Login, RunPlace, begin_job, end_job, shell_image
-from tests.support.scripted_gateway import Script, says, scripted_gateway
+from tests.support.run_site import Node, RunPlace, shell_image
+from tests.support.scripted_gateway import says, scripted_gateway
 from tests.support.squashfs import mounts_in
 from tests.support.users import AS_NOBODY, let_everybody_in, ordinary_environment, ordinary_python
 from tests.support.views import image_view
@@ -32,45 +28,7 @@ _PROBE = "from cli.enter import EnterError, make_namespaces\ntry: make_namespace
 _PROBE += "except EnterError as exc: print(exc); raise SystemExit(1)"
 
 
-@dataclass
-class Node:
-    """A node; its user's own directories; what is in its image directory."""
-
-    place: RunPlace
-    own: Path
-    site: Path
-    solver: Made
-    plain: Made
-    url: str
-    gateway: Script
-
-    @property
-    def login(self) -> Login:
-        """Somebody ordinary, in no job."""
-        return Login(self.place.socket, {"DRAY_URL": self.url})
-
-    @contextmanager
-    def job(self, **wants: Any) -> Iterator[Login]:
-        """One with both images."""
-        images = {"solver:1": self.solver, "docker:plain:2": self.plain}
-        try:
-            yield begin_job(self.place, "7", images, **wants)
-        finally:
-            end_job(self.place, "7")
-            left = mounts_in(self.place.root)
-            assert [found for found in left if "/insides/" in found] == []
-
-    def directory(self, name: str) -> Path:
-        """One of the user's, with a file that says its name."""
-        made = self.own / name
-        made.mkdir(exist_ok=True)
-        (made / "name").write_text(f"{name}\n")
-        for path in (made, made / "name"):
-            path.chmod(0o777)
-        return made
-
-
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     root = tmp_path_factory.mktemp("run")
     let_everybody_in(root)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -208,6 +209,17 @@ def test_settings_are_checked_with_all_that_they_name(tmp_path: Path) -> None:
     [broken] = doctor_site.examined(config)
     assert broken.verdict is Verdict.BROKEN
     assert "ulr" in broken.text
+
+
+def test_a_squashfuse_whose_device_is_closed_to_the_user_is_not_called_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    for usable, verdict in ((True, Verdict.OK), (False, Verdict.NOTE)):
+        monkeypatch.setattr(os, "access", lambda path, _, usable=usable: usable)
+        found = doctor_machine.squashfuse()
+        assert found.verdict is verdict
+        assert ("/dev/fuse" in found.text) is not usable
 
 
 def test_a_directory_that_services_may_not_write_to_is_broken(

@@ -1,5 +1,7 @@
 """`dray hook allocate` and `release`: what a gateway is told, and what is kept for it."""
 
+import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from cli import hook_job
 from cli.errors import RefusedError, UnreachableError
 from cli.gateway import Gateway
+from cli.hook_guard import one_line
 from cli.hook_job import Allocation, allocate, failures_of, release
 from cli.hook_notes import Notes
 from cli.hook_submit import NoImageError
@@ -116,7 +119,59 @@ def test_an_id_that_runs_again_is_not_ended_by_what_was_noted(
 ) -> None:
     url, script = served
     notes.add("17")
+    script.on(RELEASE, DONE)
     script.on(ANNOUNCE, DONE)
     allocate(Gateway(url), _job(ID), notes)
     assert _kept(tmp_path) == []
-    assert [request for request, _ in script.asked] == [ANNOUNCE]
+    # Without its release, the same job announced again would change nothing on the nodes.
+    assert [request for request, _ in script.asked] == [RELEASE, ANNOUNCE]
+    allocate(Gateway(url), _job(ID), notes)
+    assert [request for request, _ in script.asked] == [RELEASE, ANNOUNCE, ANNOUNCE]
+
+
+def test_what_was_noted_is_told_before_pulls_are_waited_for(served: Served, notes: Notes) -> None:
+    url, script = served
+    notes.add("17")
+    script.on(RELEASE, problem(404, "not_found", "there is no job 17"))
+    script.on(LOOK, says(pull_view(State.READY)))
+    script.on(ANNOUNCE, DONE)
+    allocate(Gateway(url), _job(pulls=("pull-1",)), notes)
+    assert [request for request, _ in script.asked] == [RELEASE, LOOK, ANNOUNCE]
+
+
+def test_a_job_that_runs_again_unannounced_is_not_ended_by_the_next_hook(
+    served: Served, notes: Notes, tmp_path: Path
+) -> None:
+    url, script = served
+    notes.add("17")
+    with pytest.raises(UnreachableError):
+        allocate(Gateway("http://127.0.0.1:1"), _job(ID), notes)
+    assert _kept(tmp_path) == []
+    script.on("DELETE /api/v1/jobs/18", DONE)
+    release(Gateway(url), "18", notes)
+    assert [request for request, _ in script.asked] == ["DELETE /api/v1/jobs/18"]
+
+
+def test_an_end_that_can_neither_be_told_nor_noted_is_both_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    spool = tmp_path / "file/spool"
+    with pytest.raises(UnreachableError) as told:
+        release(Gateway("http://127.0.0.1:1"), "17", Notes(spool))
+    said = one_line(told.value)
+    assert said.startswith("no gateway answers")
+    assert "the end of job 17 cannot be noted for later: Not a directory" in said
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    assert f"install -d -o {user} -m 755 {spool}" in said
+
+
+def test_a_spool_that_cannot_be_read_keeps_no_job_from_being_announced(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, script = served
+    spool = tmp_path / "spool"
+    (spool / "17.ended").mkdir(parents=True)  # nobody can unlink that
+    script.on(ANNOUNCE, DONE)
+    script.on(RELEASE, DONE)
+    allocate(Gateway(url), _job(ID), Notes(spool))
+    assert ANNOUNCE in [request for request, _ in script.asked]
+    assert f"install -d -o {pwd.getpwuid(os.geteuid()).pw_name}" in capsys.readouterr().err

@@ -79,8 +79,8 @@ def test_notes_are_told_once_the_oldest_first_and_kept_on_trouble(
     for number, job in enumerate(("9", "10", "11_[3]")):
         notes.add(job)
         os.utime(tmp_path / f"spool/notes/{job}.ended", (number, number))
-    notes.drop("11_[3]")
-    notes.drop("unknown")
+    assert notes.drop("11_[3]")
+    assert not notes.drop("unknown")
 
     told: list[str] = []
 

@@ -79,6 +79,53 @@ def test_a_hook_that_hangs_is_ended(tmp_path: Path) -> None:
     assert time.monotonic() - began < 30
 
 
+def _install(tmp_path: Path, *variables: str) -> Path:
+    """Where it was installed to; the plugin is not built for it."""
+    if shutil.which("make") is None:
+        pytest.skip("needs make (Debian: make)")
+    plugin = tmp_path / "spank_dray.so"
+    plugin.touch()
+    root = tmp_path / "root"
+    subprocess.run(
+        ["make", "-C", SOURCE, "-o", plugin, "install", f"OUT={tmp_path}", f"DESTDIR={root}",
+         *variables],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )  # fmt: skip
+    return root
+
+
+def test_all_is_installed_where_it_is_said_to_be(tmp_path: Path) -> None:
+    root = _install(tmp_path, "CONF=/opt/site/dray.conf", "SPOOL=/var/lib/dray/ended")
+    conf = (root / "opt/site/dray.conf").read_text()
+    example = (SOURCE / "hooks.conf").read_text()
+    assert conf == example.replace("=/var/spool/dray\n", "=/var/lib/dray/ended\n")
+    assert conf != example
+    spool = root / "var/lib/dray/ended"
+    assert spool.stat().st_mode & 0o777 == 0o755
+    assert not (root / "etc").exists()
+    for script in SCRIPTS:
+        installed = root / "usr/libexec/dray/slurm" / script
+        assert "\nconf=/opt/site/dray.conf\n" in installed.read_text()
+        assert installed.stat().st_mode & 0o777 == 0o755
+
+
+def test_what_a_site_has_made_its_own_is_left_as_it_is(tmp_path: Path) -> None:
+    root = _install(tmp_path)
+    (root / "etc/dray/hooks.conf").write_text("DRAY=/opt/dray\n")
+    (root / "var/spool/dray").chmod(0o700)
+    _install(tmp_path)
+    assert (root / "etc/dray/hooks.conf").read_text() == "DRAY=/opt/dray\n"
+    assert (root / "var/spool/dray").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.root
+def test_the_notes_directory_is_slurm_users(tmp_path: Path) -> None:
+    root = _install(tmp_path, "SLURM_USER=nobody")
+    assert (root / "var/spool/dray").owner() == "nobody"
+
+
 def test_the_example_says_everything_that_the_scripts_want() -> None:
     example = (SOURCE / "hooks.conf").read_text()
     for name in ("DRAY", "TIMEOUT", *(f"{name}_SECONDS" for name in SECONDS.values())):

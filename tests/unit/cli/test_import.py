@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def test_json_is_the_gateways_last_word(
 
 def test_ctrl_c_says_how_to_join_it_again(served: Served, here: Path) -> None:
     url, script = served
-    script.on(FOLLOW, streams(pull_view(State.PULLING), cut=True))
+    script.on(FOLLOW, streams(pull_view(State.PULLING), held=True))
     words = ["import", "--url", url, "--format", "oci-archive", "app.tar", "tool:1"]
     command = [sys.executable, "-c", "from cli.main import main; main()", *words]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "NO_COLOR": "1"}
@@ -141,8 +142,12 @@ def test_ctrl_c_says_how_to_join_it_again(served: Served, here: Path) -> None:
     )
     assert process.stdout is not None
     assert process.stdout.readline()
+    end = time.monotonic() + 20
+    while len(script.asked) < 2:  # until it follows
+        assert time.monotonic() < end
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     again = f"dray import --url {url} --format oci-archive {here}/app.tar tool:1"
     assert f"The import goes on without us. Rejoin it with: {again}" in said
