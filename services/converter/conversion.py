@@ -13,6 +13,7 @@ from typing import Protocol
 
 from services.converter.layers import LayerOrder, LayerPacker, PackedLayer
 from services.converter.registry.platforms import Platform
+from services.converter.sources.bare import read_through
 from services.converter.sources.interface import Source, SourceImage, SourceLayer
 from shared.deadline import Deadline
 from shared.errors import DrayError
@@ -46,7 +47,10 @@ class Examiner(Protocol):
     """Somebody who decides whether an image may come in."""
 
     def admit(self, image: SourceImage) -> None:
-        """An error if it may not, as far as its digests tell. Nothing is fetched yet."""
+        """An error if it may not, as far as its digests tell.
+
+        Nothing is fetched yet; where only reading tells digests, it is asked again after that.
+        """
 
     async def examine(self, image: SourceImage, watcher: Watcher, deadline: Deadline) -> None:
         """An error if whoever was asked refuses it. All layers are there."""
@@ -83,11 +87,14 @@ class Conversion:
         while True:
             packed = await self._packed(image, order.options, watcher, deadline)
             keys = [layer.key for layer in packed]
+            found = read_through(image, [layer.diff_id for layer in packed])
             if examiner is not None and not repairs:
-                await examiner.examine(image, watcher, deadline)
+                if found is not image:
+                    examiner.admit(found)
+                await examiner.examine(found, watcher, deadline)
             watcher.enter(State.CONVERSION)
             try:
-                return await self._planned(packed, image, order, deadline)
+                return await self._planned(packed, found, order, deadline)
             except (PackCorruptError, PackMissingError, FileNotFoundError):
                 repairs += 1
                 if repairs > MAX_REPAIRS or not await self._removed_damaged(keys, deadline):

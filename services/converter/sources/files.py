@@ -1,10 +1,11 @@
 """Named files of an archive or a directory, and how they are read: bounded, in threads."""
 
-import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Final, Protocol
 
 from services.converter.sources.errors import ArchiveInvalidError, ArchiveTooLargeError
+from services.converter.sources.own_thread import own_thread
 from shared.deadline import Deadline
 
 CHUNK: Final = 1 << 20
@@ -50,10 +51,13 @@ async def stream(
 ) -> AsyncGenerator[bytes, None]:
     """The first `size` bytes of a file: what it has beyond them by now is no part of it."""
     done = 0
-    while done < size:
-        async with deadline.bound(f"reading {files.called}"):
-            piece = await asyncio.to_thread(files.read, name, done, min(CHUNK, size - done))
-        if not piece:
-            raise ArchiveInvalidError(f"{name} in {files.called} became shorter while it was read")
-        done += len(piece)
-        yield piece
+    with own_thread() as thread:
+        while done < size:
+            read = partial(files.read, name, done, min(CHUNK, size - done))
+            piece = await thread.run(read, deadline, f"reading {files.called}")
+            if not piece:
+                raise ArchiveInvalidError(
+                    f"{name} in {files.called} became shorter while it was read"
+                )
+            done += len(piece)
+            yield piece

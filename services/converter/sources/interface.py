@@ -30,7 +30,7 @@ class SourceLayer:
 
     As a rule `diff_id` is known, so that a layer that is packed already need not be read; `blob` is
     not where a source names only the tars. Where nobody promised a digest there is a `stamp`
-    instead. `open` gives chunks: close it (contextlib.aclosing).
+    instead, until the layer has been read. `open` gives chunks: close it (contextlib.aclosing).
     """
 
     diff_id: Digest | None
@@ -63,7 +63,7 @@ class SourceImage:
     called: str
     config: ImageConfig
     digests: SourceDigests
-    """Where layers have stamps, those of the layers become known when they are packed."""
+    """Where layers have stamps, they become digests of content when these are packed."""
     layers: tuple[SourceLayer, ...]
     limits: ImageLimits = DEFAULT_LIMITS
     notes: tuple[str, ...] = ()

@@ -43,8 +43,9 @@ def parse_origin(text: str) -> ImageReference | FileOrigin:
             rest = text.removeprefix(f"{kind}:")
             if kind not in _BARE:
                 return _explicit(kind, rest)
-            if not rest or "/" in rest or rest in {".", ".."} or _exists(Path(rest)):
-                return _bare(kind, rest)
+            if rest and "/" not in rest and not _exists(Path(rest)):
+                raise _absent("directory" if kind == "dir" else "file", rest, text)
+            return _bare(kind, rest)
     if text.startswith(("/", "./", "../")) or _is_image_file(Path(text)):
         return FileOrigin(Path(text))
     if text.startswith(_ELSEWHERE):
@@ -55,11 +56,16 @@ def parse_origin(text: str) -> ImageReference | FileOrigin:
             "dir:PATH and squashfs:PATH"
         )
     if text.endswith(_ARCHIVE) and not text.startswith("docker:"):
-        raise ArchiveNotFoundError(
-            f"there is no file {text} here: check its path (an image of this name in a registry "
-            f"is written docker://{text})"
-        )
+        raise _absent("file", text, text)
     return parse_reference(text)
+
+
+def _absent(what: str, path: str, text: str) -> ArchiveNotFoundError:
+    """A mistyped path is not looked for in a registry, though its name could stand there."""
+    return ArchiveNotFoundError(
+        f"there is no {what} {path} here: check its path (an image of this name in a registry "
+        f"is written docker://{text})"
+    )
 
 
 def _explicit(kind: Format, rest: str) -> FileOrigin:

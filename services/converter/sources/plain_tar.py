@@ -1,6 +1,5 @@
 """A tar of a root file system, compressed or not: one layer, read as it lies there."""
 
-import asyncio
 import hashlib
 import os
 from collections.abc import AsyncGenerator
@@ -12,6 +11,7 @@ from services.converter.sources.bare import bare_image
 from services.converter.sources.files import CHUNK
 from services.converter.sources.interface import SourceImage, SourceLayer
 from services.converter.sources.opening import reading
+from services.converter.sources.own_thread import own_thread
 from services.converter.trees.errors import TreeChangedError
 from services.converter.trees.jobs import file_identity
 from shared.deadline import Deadline
@@ -26,8 +26,9 @@ class PlainTar:
     scope: str
 
     async def resolve(self, platform: Platform, deadline: Deadline) -> SourceImage:
-        async with deadline.bound(f"looking at {self.called}"):
-            state = await asyncio.to_thread(os.fstat, self.fd)
+        with own_thread() as thread:
+            look = partial(os.fstat, self.fd)
+            state = await thread.run(look, deadline, f"looking at {self.called}")
         identity = f"{self.scope} tar {file_identity(state)}"
         layer = SourceLayer(
             diff_id=None,
@@ -42,17 +43,18 @@ class PlainTar:
     async def _stream(
         self, state: os.stat_result, deadline: Deadline
     ) -> AsyncGenerator[bytes, None]:
+        doing = f"reading {self.called}"
         done = 0
-        while True:
-            async with deadline.bound(f"reading {self.called}"):
-                with reading(self.called):
-                    piece = await asyncio.to_thread(os.pread, self.fd, CHUNK, done)
-            if not piece:
-                break
-            done += len(piece)
-            yield piece
-        now = await asyncio.to_thread(os.fstat, self.fd)
+        with own_thread() as thread:
+            while piece := await thread.run(partial(self._read, done), deadline, doing):
+                done += len(piece)
+                yield piece
+            now = await thread.run(partial(os.fstat, self.fd), deadline, doing)
         if file_identity(now) != file_identity(state):
             raise TreeChangedError(
                 f"{self.called} was changed while it was read: import it again when it is complete"
             )
+
+    def _read(self, offset: int) -> bytes:
+        with reading(self.called):
+            return os.pread(self.fd, CHUNK, offset)

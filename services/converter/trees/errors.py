@@ -16,9 +16,10 @@ class TreeUnreadableError(InvalidInputError):
 
     @classmethod
     def of(cls, count: int, first: Sequence[bytes]) -> Self:
+        them = "it" if count == 1 else "them"
         return cls(
-            f"{_files(count)} of the tree cannot be read: {shown(count, first)}; make them "
-            "readable to you (chmod u+rX), or import a copy without them"
+            f"{_files(count)} of the tree cannot be read: {shown(count, first)}; make {them} "
+            f"readable to you (chmod u+rX), or import a copy without {them}"
         )
 
 

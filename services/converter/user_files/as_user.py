@@ -144,13 +144,23 @@ class AsUser:
         if stat.S_IFMT(os.fstat(fd).st_mode) != kind or not readable:
             raise died()
         place = Path(f"/proc/self/fd/{fd}").readlink()
-        known = any(f"{place}/".startswith(allowed) for allowed in self._places)
+        known = any(f"{place}/".startswith(allowed) for allowed in self._places) and _is_ours(fd)
         if filesystem_type(fd) == PROC_SUPER_MAGIC or (self._places and not known):
             where = ", ".join(each.rstrip("/") for each in self._places)
             raise PlaceNotAllowedError(
                 f"{path} is not where this site imports from: copy it to a place below "
                 f"{where or 'a directory of yours'}"
             )
+
+
+def _is_ours(fd: int) -> bool:
+    """Whether its mount is one of this machine's: in a namespace of their own, where anybody can
+    enter by /proc/PID/root, a user calls any directory by any name.
+    """
+    about = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii")
+    found = about.partition("mnt_id:")[2].split()[0].encode()
+    with Path("/proc/self/mountinfo").open("rb") as mounts:
+        return any(line.split(b" ", 1)[0] == found for line in mounts)
 
 
 def _resolved(places: tuple[Path, ...]) -> tuple[str, ...]:

@@ -76,14 +76,12 @@ class Process:
             ) from exc
         except OSError as exc:
             raise died() from exc
-        if not found:
-            raise died()
-        answer = answer_of(found)
-        if isinstance(answer, Done):
-            return answer, opened
-        if isinstance(answer, Crashed):
-            log.error("user_process_crashed", traceback=answer.traceback)
-        raise error_of(answer)
+        try:
+            return _done(found), opened
+        except BaseException:
+            for fd in opened:
+                os.close(fd)
+            raise
 
     def kill(self) -> None:
         """Whoever waits for an answer gets an error."""
@@ -106,6 +104,17 @@ class Process:
                 self._process.wait(_END_SECONDS)
             except subprocess.TimeoutExpired:
                 log.warning("user_process_hangs", pid=self._process.pid)
+
+
+def _done(packet: bytes) -> Done:
+    if not packet:
+        raise died()
+    answer = answer_of(packet)
+    if isinstance(answer, Done):
+        return answer
+    if isinstance(answer, Crashed):
+        log.error("user_process_crashed", traceback=answer.traceback)
+    raise error_of(answer)
 
 
 def _environment() -> dict[str, str]:

@@ -133,6 +133,26 @@ async def test_it_is_shared_pinned_and_removed_like_any_other(
     assert (await alice.ask("GET", lookup(NAME)))[0] == 404
 
 
+async def test_a_pull_finds_what_was_imported_for_a_job_that_names_it_beside_others(
+    alice: Somebody, bob: Somebody, home: Path, site: Site
+) -> None:
+    wanted: dict[str, Any] = {"reference": f"custom:{NAME}"}
+    status, absent = await alice.ask("POST", "/api/v1/pulls", wanted)
+    assert (status, absent["code"]) == (404, "not_found")
+    assert "import it first: dray import" in absent["detail"]
+    view = await brought(alice, NAME, docker_archive(home / "app.tar", secret_image(), ALICE))
+    status, found = await alice.ask("POST", "/api/v1/pulls", wanted)
+    assert (status, found["state"], found["image"]) == (200, "READY", view["image"])
+    # As the burst buffer asks, which holds a job that is refused.
+    status, staged = await site.ask("POST", "/api/v1/pulls", {**wanted, "uid": ALICE})
+    assert (status, staged["image"]["id"]) == (200, view["image"]["id"])
+    status, others = await site.ask("POST", "/api/v1/pulls", {**wanted, "uid": BOB})
+    assert (status, others) == (404, {**absent, "instance": others["instance"]})
+    assert (await bob.ask("POST", "/api/v1/pulls", wanted))[0] == 404
+    forced = await alice.ask("POST", "/api/v1/pulls", {**wanted, "force": True})
+    assert (forced[0], forced[1]["code"]) == (400, "invalid_input")
+
+
 async def test_a_published_one_is_everybodys_and_its_name_stays_the_publishers(
     site: Site, alice: Somebody, bob: Somebody, carol: Somebody, home: Path
 ) -> None:

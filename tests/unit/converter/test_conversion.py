@@ -5,20 +5,22 @@ import hashlib
 import os
 import signal
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from services.converter.conversion import Conversion, ImageOrder, named
+from services.converter.conversion import Conversion, ImageOrder, Watcher, named
 from services.converter.layers import LayerPacker
 from services.converter.packers import work
 from services.converter.packers.packers import Packers
 from services.converter.packing.limits import Limits
 from services.converter.registry.platforms import Platform
-from services.converter.sources.interface import SourceImage, SourceLayer
+from services.converter.sources.bare import bare_image
+from services.converter.sources.interface import Source, SourceImage, SourceLayer
 from shared.deadline import Deadline
-from shared.errors import DeadlineExceededError
+from shared.errors import DeadlineExceededError, NotAdmittedError
 from shared.image.recipe import ImageConfig, PackOptions, SourceDigests
 from shared.progress import Part
 from shared.states import State
@@ -71,7 +73,7 @@ def conversion(packers: Packers, tmp_path: Path) -> Conversion:
     return Conversion(store := PackStore(tmp_path), LayerPacker(store, packers, Limits()), 2)
 
 
-def order_of(source: Given, level: int = 3) -> ImageOrder:
+def order_of(source: Source, level: int = 3) -> ImageOrder:
     return ImageOrder(source, Platform("linux", "amd64"), PackOptions(level=level), 0.15)
 
 
@@ -81,6 +83,62 @@ async def test_a_layer_that_occurs_twice_is_read_once(conversion: Conversion) ->
     assert source.read == 1
     assert len(recipe.layers) == 2
     assert len(recipe.segments) == 1
+
+
+class Stamped:
+    """A source of a layer that nobody promised a digest of, and that looks other each time."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.looks = 0
+
+    async def resolve(self, _: Platform, __: Deadline) -> SourceImage:
+        self.looks += 1
+        layer = SourceLayer(
+            diff_id=None,
+            blob=None,
+            size=len(self.content),
+            open=self.tar,
+            stamp=hashlib.sha256(self.content + bytes([self.looks])).hexdigest(),
+            literal=True,
+        )
+        return bare_image("it", [layer])
+
+    async def tar(self, _: Deadline) -> AsyncGenerator[bytes, None]:
+        yield self.content
+
+
+async def test_what_is_the_same_is_one_image_however_it_was_found(conversion: Conversion) -> None:
+    deadline = Deadline.after(20)
+    source, other = Stamped(TAR), Stamped(tar_of(("f", b"others")))
+    recipes = [
+        await conversion.recipe(order_of(each), Unwatched(), deadline)
+        for each in (source, source, other)
+    ]
+    first, second, different = recipes
+    assert second == first
+    assert first.source.layers == (REAL,)
+    assert different.source.manifest != first.source.manifest
+    assert different.image_id != first.image_id
+
+
+class Denying:
+    """An examiner that lets one layer in by no means."""
+
+    def admit(self, image: SourceImage) -> None:
+        if REAL in image.digests.layers:
+            raise NotAdmittedError(image.called)
+
+    async def examine(self, image: SourceImage, _: Watcher, __: Deadline) -> None:
+        raise AssertionError
+
+
+async def test_what_is_denied_stays_out_where_only_its_content_tells(
+    conversion: Conversion,
+) -> None:
+    order = replace(order_of(Stamped(TAR)), examiner=Denying())
+    with pytest.raises(NotAdmittedError):
+        await conversion.recipe(order, Unwatched(), Deadline.after(20))
 
 
 @pytest.mark.parametrize("diff_ids", [(LIE, REAL), (REAL, LIE)])

@@ -57,7 +57,6 @@ def test_files(text: str, origin: FileOrigin) -> None:
         "docker:127.0.0.1:5000/repo:tag",
         "docker://ubuntu",
         "other.tar:1",
-        "tar:1.34",
     ],
 )
 def test_references(text: str) -> None:
@@ -81,8 +80,22 @@ def test_a_mistyped_file_is_not_looked_for_in_a_registry(text: str) -> None:
         parse_origin(text)
 
 
-def test_who_means_a_registry_says_so() -> None:
-    assert parse_origin("docker://no.tar") == parse_reference("no.tar")
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("dir:nope", "there is no directory nope here"),
+        ("tar:1.34", "there is no file 1.34 here"),
+        ("squashfs:nope", "there is no file nope here"),
+    ],
+)
+def test_a_mistyped_path_is_not_looked_for_in_a_registry(text: str, says: str) -> None:
+    with pytest.raises(ArchiveNotFoundError, match=f"{says}.*written docker://{text}"):
+        parse_origin(text)
+
+
+@pytest.mark.parametrize("name", ["no.tar", "tar:1.34", "dir:nope"])
+def test_who_means_a_registry_says_so(name: str) -> None:
+    assert parse_origin(f"docker://{name}") == parse_reference(name)
 
 
 @pytest.mark.parametrize("text", ["docker-daemon:alpine:3", "containers-storage:alpine", "sif:/x"])
