@@ -87,16 +87,24 @@ def main() -> int:
     try:
         per_inode = _costs("small files", many, arguments.files)
         per_gb = _costs("large files", large, arguments.gigabytes)
+        # Before the trees are removed, which may take as long as making them.
+        _extrapolate(per_inode, per_gb, arguments.inodes, arguments.size)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    return 0
+
+
+def _extrapolate(
+    per_inode: "dict[str, _Rate]", per_gb: "dict[str, _Rate]", inodes: int, size: float
+) -> None:
     print(
-        f"\nFor {arguments.inodes:,} inodes and {arguments.size:,.0f} GB on this machine:\n"
+        f"\nFor {inodes:,} inodes and {size:,.0f} GB on this machine:\n"
         "| step | us per inode | s per GB | hours | CPU hours |\n|---|---|---|---|---|"
     )
     for step, one in per_inode.items():
         other = per_gb[step]
-        wall = one.wall * arguments.inodes + other.wall * arguments.size
-        cpu = one.cpu * arguments.inodes + other.cpu * arguments.size
+        wall = one.wall * inodes + other.wall * size
+        cpu = one.cpu * inodes + other.cpu * size
         print(
             f"| {step} | {one.wall * 1e6:.1f} | {other.wall:.2f} | {wall / 3600:.2f} "
             f"| {cpu / 3600:.2f} |"
@@ -104,9 +112,9 @@ def main() -> int:
     planner = per_inode["convert"].memory
     print(
         f"Planning takes {planner:,.0f} bytes of memory per inode: "
-        f"{planner * arguments.inodes / GB:.1f} GB; listing {per_inode['list'].memory:,.0f} bytes."
+        f"{planner * inodes / GB:.1f} GB; listing {per_inode['list'].memory:,.0f} bytes.",
+        flush=True,
     )
-    return 0
 
 
 @dataclass(frozen=True, slots=True)

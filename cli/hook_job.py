@@ -11,7 +11,7 @@ from cli.answers import read_pull
 from cli.errors import RefusedError
 from cli.gateway import ID, Gateway
 from cli.hook_guard import one_line, report
-from cli.hook_notes import Notes, checked
+from cli.hook_notes import Notes, NotesUnusableError, checked
 from cli.hook_submit import image_of
 from shared.errors import DrayError
 
@@ -36,7 +36,7 @@ class Allocation:
 
 def allocate(gateway: Gateway, job: Allocation, notes: Notes) -> None:
     """Announce a job, once its images are there. Safe to repeat; the caller bounds the time."""
-    notes.drop(checked(job.job_id))
+    readable = _end_last(gateway, job.job_id, notes)
     names = [_pulled(gateway, name) for name in job.pulls] or job.images
     # In the order in which they were asked for: the first is the one that the job means.
     images = list(dict.fromkeys(names))
@@ -46,17 +46,15 @@ def allocate(gateway: Gateway, job: Allocation, notes: Notes) -> None:
     if job.system is not None:
         body["system"] = job.system
     _announce(gateway, job.job_id, body)
-    _tell(gateway, notes)
+    if readable:
+        _tell(gateway, notes)
 
 
 def release(gateway: Gateway, job_id: str, notes: Notes) -> None:
     """Tell that a job has ended; if nobody listens, the next hook does. Safe to repeat."""
     checked(job_id)
-    try:
+    with notes.kept(job_id):
         _release(gateway, job_id)
-    except DrayError:
-        notes.add(job_id)
-        raise
     _tell(gateway, notes)
 
 
@@ -64,6 +62,23 @@ def failures_of(gateway: Gateway, pulls: Sequence[str]) -> list[str]:
     """Why pulls that a job waits for have failed."""
     views = [read_pull(gateway.pull(name)) for name in pulls if not ID.fullmatch(name)]
     return [f"{view.reference} cannot be had: {view.failure}" for view in views if view.failure]
+
+
+def _end_last(gateway: Gateway, job_id: str, notes: Notes) -> bool:
+    """Tell of a last end of this id that nobody has heard of; whether notes can be read.
+
+    Announced as it was before, the job would change nothing, and no node would hear of it again.
+    """
+    try:
+        # Before all else, since no hook may end what runs from now on.
+        noted = notes.drop(checked(job_id))
+    except NotesUnusableError as exc:
+        report(f"whether the last end of job {job_id} was told cannot be read: {one_line(exc)}")
+        _release(gateway, job_id)
+        return False
+    if noted:
+        _release(gateway, job_id)
+    return True
 
 
 def _pulled(gateway: Gateway, name: str) -> str:

@@ -126,11 +126,8 @@ class Place:
     def epilog(self, job_id: str, wait: float) -> None:
         """Have nothing of the job mounted any more; without an agent, as soon as there is one."""
         self._verdicts.drop(checked(job_id))
-        try:
+        with self._notes.kept(job_id):
             self._agent.release(job_id, wait)
-        except DrayError:
-            self._notes.add(job_id)
-            raise
         self._tell(wait)
 
     def _prepared(

@@ -3,14 +3,19 @@
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from cli.errors import UsageError
 from cli.gateway import Gateway
 from cli.http import Json
+from cli.progress import MEANING
 from cli.pull import Asked, watched
 from shared.errors import InvalidReferenceError
 from shared.formats import FORMATS
 from shared.imported import parse_imported
+from shared.states import State
+
+STAGES: Final = {**MEANING, State.PULLING: "reading the file"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ def import_(gateway: Gateway, wish: ImportWish, *, wait: bool, json: bool) -> in
     answer = gateway.call("POST", "/imports", body=_body(wish, path))
     again = _command(wish, path, gateway.option)
     remark = "imported anew" if wish.force else "unchanged" if answer.status == 200 else ""
-    return watched(gateway, answer, Asked("import", again, remark), wait=wait, json=json)
+    return watched(gateway, answer, Asked("import", again, remark, STAGES), wait=wait, json=json)
 
 
 def _untyped(wish: ImportWish) -> ImportWish:

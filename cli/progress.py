@@ -212,14 +212,16 @@ class Bars:
             )
 
 
-def display_for(*, json: bool, terminal: bool) -> tuple[Display, AbstractContextManager[object]]:
+def display_for(
+    *, json: bool, terminal: bool, meaning: Mapping[State, str] = MEANING
+) -> tuple[Display, AbstractContextManager[object]]:
     """What fits where stdout leads, and what has to be entered while it shows."""
     if json:
         return Silence(), nullcontext()
     if terminal:
-        bars = Bars()
+        bars = Bars(meaning=meaning)
         return bars, bars.drawing
-    return Lines(lambda line: print(line, flush=True), QUIET_SECONDS), nullcontext()
+    return Lines(lambda line: print(line, flush=True), QUIET_SECONDS, meaning), nullcontext()
 
 
 def _told(pull: Shown, stages: Mapping[State, str]) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cli import show
@@ -11,7 +12,7 @@ from cli.follow import follow
 from cli.gateway import Gateway, PullWish
 from cli.http import Answer
 from cli.output import complain
-from cli.progress import display_for
+from cli.progress import MEANING, display_for
 from shared.states import State
 
 
@@ -23,6 +24,8 @@ class Asked:
     again: str
     remark: str
     """To be made where it is READY already."""
+    meaning: Mapping[State, str]
+    """Of the states on the way."""
 
 
 def pull(gateway: Gateway, wish: PullWish, *, wait: bool, json: bool) -> int:
@@ -30,7 +33,7 @@ def pull(gateway: Gateway, wish: PullWish, *, wait: bool, json: bool) -> int:
     answer = gateway.request_pull(wish)
     again = show.pull_command(wish.reference, wish.system, gateway.option)
     remark = "checked" if wish.force else "unchanged" if answer.status == 200 else ""
-    return watched(gateway, answer, Asked("pull", again, remark), wait=wait, json=json)
+    return watched(gateway, answer, Asked("pull", again, remark, MEANING), wait=wait, json=json)
 
 
 def watched(gateway: Gateway, answer: Answer, asked: Asked, *, wait: bool, json: bool) -> int:
@@ -42,7 +45,8 @@ def watched(gateway: Gateway, answer: Answer, asked: Asked, *, wait: bool, json:
     if not wait:
         return _left_running(accepted, json=json)
     latest = accepted
-    display, drawing = display_for(json=json, terminal=sys.stdout.isatty())
+    terminal = sys.stdout.isatty()
+    display, drawing = display_for(json=json, terminal=terminal, meaning=asked.meaning)
     try:
         with drawing:
             for latest in follow(gateway, accepted, asked.again, display.away):

@@ -67,9 +67,12 @@ def jobs(
     dray jobs --json | jq '.items[] | select(.counts.FAILED > 0) | .job_id'
     """
     from cli import jobs as commands_of  # noqa: PLC0415
+    from cli.errors import UsageError  # noqa: PLC0415
     from cli.gateway import Gateway  # noqa: PLC0415
     from cli.tables import Style  # noqa: PLC0415
 
+    if not job and (job is not None or wait or all_nodes):
+        raise UsageError("name the job, as in: dray jobs 4711 --wait")
     gateway, style = Gateway(url), Style(header=not no_header, quiet=quiet)
     if job is not None:
         one = commands_of.JobWish(job, all_nodes=all_nodes, wait=timeout if wait else None)

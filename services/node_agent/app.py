@@ -10,6 +10,7 @@ from typing import BinaryIO, Final
 from aiohttp import web
 
 from services.node_agent.cache.cache import Cache
+from services.node_agent.cache.errors import CacheUnusableError
 from services.node_agent.cache.shelf import Shelf
 from services.node_agent.holds import Holds
 from services.node_agent.inside.furnishing import Furnishing
@@ -23,12 +24,13 @@ from services.node_agent.preparing import Preparing
 from services.node_agent.programs import Programs
 from services.node_agent.staging import Stager
 from services.node_agent.state import JobFiles
+from services.node_agent.threads import DaemonThreads
 from services.node_agent.uplink import Uplink
 from shared.api import AgentStatus
 from shared.bus.interface import Bus
 from shared.config import Settings
 from shared.deadline import Deadline
-from shared.errors import ConfigError
+from shared.errors import ConfigError, DeadlineExceededError
 from shared.http.connections import Connections, room_per_user
 from shared.http.health import health_routes
 from shared.http.server import HttpServer
@@ -37,6 +39,8 @@ from shared.logging import get_logger
 
 log = get_logger(__name__)
 
+CACHE_SECONDS: Final = 15.0
+"""For a look at all copies that are there, on a disk that may hang."""
 REQUEST_SECONDS: Final = 5.0
 """From the connection to the whole request: on one machine far more than anybody needs."""
 
@@ -62,6 +66,7 @@ class NodeAgent:
         self._files: JobFiles | None = None
         self._holds: Holds | None = None
         self._cache: Cache | None = None
+        self._no_cache: str | None = None
         self._jobs: Jobs | None = None
         self._uplink: Uplink | None = None
         self._local: LocalApi | None = None
@@ -72,7 +77,7 @@ class NodeAgent:
         mounter = await asyncio.to_thread(choose_mounter, self._settings)
         stager = await asyncio.to_thread(Stager, self._settings, mounter)
         self._files = files = JobFiles(self._settings.agent_dir / "jobs")
-        self._cache = cache = await asyncio.to_thread(open_cache, self._settings)
+        self._cache = cache = await self._opened_cache(deadline)
         self._holds = holds = Holds(stager, cache)
         insides = await asyncio.to_thread(open_insides, self._settings)
         furnishing = None if insides is None else Furnishing(holds, insides, self._settings.inside)
@@ -133,7 +138,26 @@ class NodeAgent:
 
     async def checks(self) -> Mapping[str, str | None]:
         problem = "not connected; jobs are staged by the local socket only"
-        return {"bus": None if self._bus.connected else problem}
+        found = {"bus": None if self._bus.connected else problem}
+        if self._settings.agent.cache.dir is not None:
+            found["cache"] = self._no_cache
+        return found
+
+    async def _opened_cache(self, deadline: Deadline) -> Cache | None:
+        """A node without its cache is slower; a node without its agent has no images at all."""
+        directory = self._settings.agent.cache.dir
+        if directory is None:
+            return None
+        try:
+            async with deadline.sooner(CACHE_SECONDS).bound(f"opening {directory}"):
+                return await DaemonThreads(1, "cache").run(open_cache, self._settings, directory)
+        except (CacheUnusableError, DeadlineExceededError) as exc:
+            self._no_cache = (
+                f"agent.cache.dir: {exc.message}; images are mounted in place until the agent is "
+                "started again"
+            )
+            log.error("cache_not_used", error=self._no_cache)  # noqa: TRY400 - it is all said
+            return None
 
     def _status(self, jobs: Jobs, holds: Holds, mounter: Mounter) -> AgentStatus:
         return AgentStatus(
@@ -157,12 +181,11 @@ def open_insides(settings: Settings) -> Insides | None:
     return Insides(pins, user_namespaces=allowed)
 
 
-def open_cache(settings: Settings) -> Cache | None:
+def open_cache(settings: Settings, directory: Path) -> Cache:
     """With what an earlier agent left in it. Blocks."""
     wanted = settings.agent.cache
-    if wanted.dir is None:
-        return None
-    shelf = Shelf(wanted.dir.resolve(), wanted)
+    # Not Path.resolve: links that go round in a circle are found when it is opened.
+    shelf = Shelf(Path(os.path.realpath(directory)), wanted)
     shelf.open()
     return Cache(wanted, shelf, settings.systems[settings.agent.system].image_dir)
 

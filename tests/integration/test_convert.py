@@ -180,6 +180,7 @@ def test_an_ordinary_user_can_do_it(reference: str, dray: Dray, tmp_path: Path) 
     ("arguments", "code", "says"),
     [
         (("./missing.tar", "out.sqfs"), 1, "there is no missing.tar: check the path"),
+        (("dir:nope", "out.sqfs"), 1, "there is no directory nope here: check its path"),
         (("Not A Name", "out.sqfs"), 2, "is not an image reference"),
         (("127.0.0.1:1/a", "out.sqfs"), 1, "nothing answers at 127.0.0.1:1"),
         (("x", "."), 2, "is a directory"),

@@ -24,6 +24,7 @@ class Reply:
     status: int = 200
     content_type: str = JSON
     cut: bool = False
+    held: bool = False
     retry_after: int | None = None
 
 
@@ -57,10 +58,15 @@ def problem(status: int, code: str, detail: str) -> Reply:
     return Reply(body.encode(), status, "application/problem+json")
 
 
-def streams(*models: BaseModel, cut: bool = False) -> Reply:
-    """Server-sent events as the gateway writes them, with a comment in between."""
+def streams(*models: BaseModel, cut: bool = False, held: bool = False) -> Reply:
+    """Server-sent events as the gateway writes them, with a comment in between.
+
+    One that is held goes on, without a word, until the client has enough.
+    """
     events = [f"id: 1\nevent: pull\ndata: {model.model_dump_json()}\n\n" for model in models]
-    return Reply("".join(["retry: 1000\n\n", *events]).encode(), 200, "text/event-stream", cut)
+    return Reply(
+        "".join(["retry: 1000\n\n", *events]).encode(), 200, "text/event-stream", cut, held
+    )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -82,6 +88,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             with suppress(ConnectionError):  # a client may have enough before we have
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(reply.body), reply.body))
+                if reply.held:
+                    self.wfile.flush()
+                    self.connection.settimeout(30)
+                    self.rfile.read(1)
                 self.wfile.write(b"" if reply.cut else b"0\r\n\r\n")
             return
         self.send_header("Content-Length", str(len(reply.body)))

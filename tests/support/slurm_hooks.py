@@ -108,7 +108,8 @@ def install(
         "prolog_slurmctld": scripts / "prolog_slurmctld.sh",
         "epilog_slurmctld": scripts / "epilog_slurmctld.sh",
         "plugstack": (
-            f"required {plugin} dray={dray} state={base}/nodes/%n timeout={timeout} {options}\n"
+            f"required {plugin} dray={dray} state={base}/nodes/%n timeout={timeout} "
+            f"insides={site.run_dir('%n')}/insides {options}\n"
         ),
         "extra": ("BatchStartTimeout=120", "PrologEpilogTimeout=120"),
     }

@@ -3,6 +3,12 @@
 from shared.errors import DrayError
 
 
+class CacheUnusableError(DrayError):
+    """The cache's directory cannot be used, or may be somebody else's."""
+
+    code = "cache_unusable"
+
+
 class CacheFullError(DrayError):
     """What is in the cache is in use or pinned, and there is no room beside it."""
 

@@ -19,8 +19,7 @@ from typing import BinaryIO, Final
 
 from services.node_agent.cache import measuring
 from services.node_agent.cache.card import SUFFIX, Card, read_card, write_card
-from services.node_agent.cache.errors import CacheFullError
-from shared.errors import ConfigError
+from services.node_agent.cache.errors import CacheFullError, CacheUnusableError
 from shared.files import publishing, remove_stale_partials
 from shared.image.recipe import PackKey, Recipe
 from shared.logging import get_logger
@@ -70,25 +69,25 @@ class Shelf:
     def open(self) -> None:
         """Take the directory over, with what an earlier agent left in it."""
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._close_to_others()
-            self._alone = (self.directory / _LOCK).open("ab")
+            self._take_over()
         except OSError as exc:
-            raise ConfigError(
-                f"agent.cache.dir: cannot write to {self.directory}: {exc.strerror}"
-            ) from exc
+            self.close()
+            raise CacheUnusableError(f"cannot use {self.directory}: {exc.strerror}") from exc
+        measuring.BYTES.set(self.used_bytes)
+
+    def _take_over(self) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._close_to_others()
+        self._alone = (self.directory / _LOCK).open("ab")
         try:
             fcntl.flock(self._alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             self.close()
-            raise ConfigError(
-                f"agent.cache.dir: another agent has its cache in {self.directory}"
-            ) from exc
+            raise CacheUnusableError(f"another agent has its cache in {self.directory}") from exc
         remove_stale_partials(self.directory)
         names = (_NAME.fullmatch(path.name) for path in tuple(self.directory.iterdir()))
         for image_id in {name[1] for name in names if name}:
             self._find(image_id)
-        measuring.BYTES.set(self.used_bytes)
 
     def _close_to_others(self) -> None:
         """Private images are in it, too; and what somebody else put there is no copy of ours."""
@@ -96,8 +95,8 @@ class Shelf:
         try:
             owner = os.fstat(directory).st_uid
             if owner != os.geteuid():
-                raise ConfigError(
-                    f"agent.cache.dir: {self.directory} belongs to uid {owner}, who could put "
+                raise CacheUnusableError(
+                    f"{self.directory} belongs to uid {owner}, who could put "
                     "images of their own there: let the agent make it, or give it to the agent's "
                     "user"
                 )

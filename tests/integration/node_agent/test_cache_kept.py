@@ -2,19 +2,27 @@
 
 import asyncio
 import os
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
+from services.node_agent import app
+from services.node_agent.app import NodeAgent
+from services.node_agent.cache.errors import CacheUnusableError
 from services.node_agent.cache.shelf import Shelf
 from shared.bus.connect import connect_bus
-from shared.errors import ConfigError
+from shared.bus.topology import GATEWAY_NODES
+from shared.config import Settings
+from shared.deadline import Deadline
+from shared.events import AnyEvent, NodeHeartbeat
 from shared.settings.agent import CacheSettings
-from tests.support.agents import Place, ask, greeting, needs_root, running
+from tests.support.agents import PATIENCE, Place, ask, greeting, needs_root, running
 from tests.support.cached import (
     MEGABYTE,
     Counted,
+    Made,
     cache_dir,
     cached,
     caching,
@@ -24,6 +32,7 @@ from tests.support.cached import (
     make_image,
     mounted,
 )
+from tests.support.conditions import eventually
 
 SOMEBODY = 4242
 loop_mounts = [pytest.param("loop", marks=needs_root)]
@@ -139,10 +148,108 @@ async def test_two_agents_never_share_a_cache(place: Place, tmp_path: Path) -> N
     settings = caching(place, "unpack")
     other = Place(tmp_path)
     theirs = caching(other, "unpack", dir=str(cache_dir(place)))
-    async with running(settings, connect_bus(settings, "test")):
-        with pytest.raises(ConfigError, match=r"agent\.cache\.dir"):
-            async with running(theirs, connect_bus(theirs, "test")):
-                pass
+    image = make_image(other, [layer(1)])
+    async with (
+        running(settings, connect_bus(settings, "test")),
+        running(theirs, connect_bus(theirs, "test")) as late,
+    ):
+        await _does_without(late, other, image, "another agent has its cache in")
+        assert (await ask(place, "GET", "/v1/status"))[1]["cache"] is not None
+
+
+async def _does_without(agent: NodeAgent, place: Place, image: Made, why: str) -> None:
+    """A job has its image all the same, and whoever looks sees that there is no cache."""
+    view = await mounted(place, image, "j")
+    assert view["from_cache"] is False
+    assert greeting(view) == "hello\n"
+    assert (await ask(place, "GET", "/v1/status"))[1]["cache"] is None
+    problem = (await agent.checks())["cache"] or ""
+    assert problem.startswith("agent.cache.dir: ")
+    assert why in problem
+    assert "mounted in place until the agent is started again" in problem
+    await ended(place, "j")
+
+
+async def test_a_node_whose_cache_cannot_be_used_does_without(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = make_image(place, [layer(1)])
+    (place.root / "file").touch()
+    settings = caching(place, "unpack", dir=str(place.root / "file/cache"))
+    async with running(settings, connect_bus(settings, "test")) as agent:
+        await _does_without(agent, place, image, "Not a directory")
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "cache_not_used" in line]
+    assert "error" in said.split("cache_not_used")[0]
+
+
+async def test_heartbeats_of_a_node_that_does_without_name_no_cache(place: Place) -> None:
+    (place.root / "file").touch()
+    document = caching(place, "unpack", dir=str(place.root / "file/cache")).model_dump()
+    document["agent"]["heartbeat"] = 0.2
+    document["bus"]["url"] = "embedded:"
+    document["catalog"]["url"] = "sqlite:"
+    settings = Settings.model_validate(document)
+    bus = connect_bus(settings, "test")
+    heard: list[NodeHeartbeat] = []
+
+    async def hear(event: AnyEvent) -> None:
+        if isinstance(event, NodeHeartbeat):
+            heard.append(event)
+
+    await bus.open(Deadline.after(PATIENCE))
+    await bus.consume(GATEWAY_NODES, hear, slots=1)
+    async with running(settings, bus):
+        await eventually(lambda: len(heard) > 0, within=PATIENCE)
+    assert all(beat.capacity is not None and beat.capacity.cache is None for beat in heard)
+
+
+async def test_a_cache_on_a_disk_that_hangs_is_not_waited_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = make_image(place, [layer(1)])
+    settings = caching(place, "unpack")
+    disk = threading.Event()
+    monkeypatch.setattr(app, "CACHE_SECONDS", 0.1)
+    monkeypatch.setattr(Shelf, "open", lambda _: disk.wait(60))
+    async with running(settings, connect_bus(settings, "test")) as agent:
+        await _does_without(
+            agent, place, image, f"timed out after 0.1 s while opening {cache_dir(place)}"
+        )
+        disk.set()
+
+
+@pytest.mark.root
+async def test_a_disk_that_is_read_only_is_tried_again_by_the_next_agent(place: Place) -> None:
+    image = make_image(place, [layer(1)])
+    settings = caching(place, "unpack")
+    disk = cache_dir(place)
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=16m", "dray-test", disk], check=True)
+    try:
+        async with running(settings, connect_bus(settings, "test")) as agent:
+            await _does_without(agent, place, image, "Read-only file system")
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        async with running(settings, connect_bus(settings, "test")) as agent:
+            assert (await mounted(place, image, "j"))["from_cache"] is True
+            assert (await agent.checks())["cache"] is None
+            await ended(place, "j")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.root
+async def test_an_agent_never_takes_copies_from_a_directory_of_somebody_elses(
+    place: Place,
+) -> None:
+    image = make_image(place, [layer(1)])
+    settings = caching(place, "unpack")
+    async with running(settings, connect_bus(settings, "test")) as agent:
+        await mounted(place, image, "j")
+        await ended(place, "j")
+        assert (await agent.checks())["cache"] is None
+    os.chown(cache_dir(place), SOMEBODY, SOMEBODY)
+    async with running(settings, connect_bus(settings, "test")) as agent:
+        await _does_without(agent, place, image, f"belongs to uid {SOMEBODY}")
 
 
 @pytest.mark.root
@@ -150,7 +257,7 @@ def test_a_directory_of_somebody_elses_is_no_place_for_a_cache(place: Place) -> 
     theirs = cache_dir(place)
     theirs.mkdir(mode=0o777)
     os.chown(theirs, SOMEBODY, SOMEBODY)
-    with pytest.raises(ConfigError, match=rf"belongs to uid {SOMEBODY}"):
+    with pytest.raises(CacheUnusableError, match=rf"belongs to uid {SOMEBODY}"):
         Shelf(theirs, CacheSettings()).open()
     os.chown(theirs, 0, 0)
     shelf = Shelf(theirs, CacheSettings())

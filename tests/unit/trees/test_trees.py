@@ -14,6 +14,7 @@ from services.converter.trees.errors import (
     TreeChangedError,
     TreeInvalidError,
     TreeTooLargeError,
+    TreeUnreadableError,
 )
 from services.converter.trees.jobs import ListOrder, list_tree
 from services.converter.trees.places import open_below
@@ -265,3 +266,11 @@ def test_walks_look_ahead_without_end(tmp_path: Path, monkeypatch: pytest.Monkey
     with Jobs(tmp_path) as jobs:
         (part,) = jobs.listed()
         assert part.rows == 1 + 40 * 31
+
+
+@pytest.mark.parametrize(
+    ("paths", "says"), [([b"a"], "1 file .*: a; make it readable"), ([b"a", b"b"], "make them")]
+)
+def test_what_cannot_be_read_is_told_in_its_number(paths: list[bytes], says: str) -> None:
+    with pytest.raises(TreeUnreadableError, match=says):
+        raise TreeUnreadableError.of(len(paths), paths)
