@@ -13,13 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
+from services.converter.crossing import encoded, told
 from services.converter.packers.messages import (
     Outcome,
     Packed,
     PackOrder,
-    encoded,
     order_of,
-    outcome_of,
 )
 from services.converter.packers.piped import PipedBlob
 from services.converter.packing.compressors import Compressors
@@ -48,9 +47,9 @@ def _outcome(packet: bytes, pipe: int, owner: socket.socket) -> Outcome:
     except MemoryError:
         pass  # told below, where no traceback holds what took the memory
     except Exception as exc:  # noqa: BLE001 - whatever it is, the owner hears of it
-        return outcome_of(exc)
+        return told(exc)
     most, _ = resource.getrlimit(resource.RLIMIT_DATA)
-    return outcome_of(
+    return told(
         LayerTooLargeError(
             f"packing a layer takes more than {most >> 20:,} MiB of memory, which is not allowed"
         )

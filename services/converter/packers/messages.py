@@ -4,12 +4,12 @@ Errors come back as what they were, as far as the owner can act on it.
 """
 
 import json
-import os
-import traceback
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, TypeAdapter
 
+from services.converter import crossing
+from services.converter.crossing import Trouble
 from services.converter.packing.errors import (
     LayerInvalidError,
     LayerMismatchError,
@@ -25,9 +25,8 @@ from shared.models import Strict
 
 MAX_PACKET: Final = 1 << 17
 """Below what a socket takes at once by default."""
-_MAX_TEXT: Final = 8 << 10
 
-_ERRORS: Final = {
+_ERRORS: Final[dict[str, type[DrayError]]] = {
     error.code: error
     for error in (
         ImageCorruptError,
@@ -59,29 +58,6 @@ class Packed(Strict):
     summary: PackSummary
 
 
-class Refused(Strict):
-    """The packer's: an error that has a name."""
-
-    kind: Literal["refused"] = "refused"
-    code: str
-    message: str
-
-
-class Failed(Strict):
-    """The packer's: an error of the operating system."""
-
-    kind: Literal["failed"] = "failed"
-    errno: int
-    filename: str | None
-
-
-class Crashed(Strict):
-    """The packer's: a fault of our own."""
-
-    kind: Literal["crashed"] = "crashed"
-    traceback: str
-
-
 class Unstarted(Strict):
     """The nursery's: it could not make a process."""
 
@@ -96,15 +72,10 @@ class Ended(Strict):
     status: int
 
 
-Outcome = Packed | Refused | Failed | Crashed
+Outcome = Packed | Trouble
 Message = Outcome | Unstarted | Ended
 
 _MESSAGE: Final[TypeAdapter[Message]] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
-
-
-def encoded(message: Strict) -> bytes:
-    # Not pydantic's own JSON, which has no words for names that are not UTF-8.
-    return json.dumps(message.model_dump()).encode()
 
 
 def order_of(packet: bytes) -> PackOrder:
@@ -115,25 +86,6 @@ def message_of(packet: bytes) -> Message:
     return _MESSAGE.validate_python(json.loads(packet))
 
 
-def outcome_of(error: Exception) -> Outcome:
-    """An error in words that cross to another process."""
-    if isinstance(error, DrayError):
-        return Refused(code=error.code, message=error.message[:_MAX_TEXT])
-    if isinstance(error, OSError) and error.errno is not None:
-        name = error.filename
-        return Failed(errno=error.errno, filename=None if name is None else os.fsdecode(name))
-    return Crashed(traceback="".join(traceback.format_exception(error))[-_MAX_TEXT:])
-
-
-def error_of(outcome: Refused | Failed | Crashed) -> Exception:
-    """The error that it was on the other side; one that nobody knows is one of our own."""
-    match outcome:
-        case Failed():
-            return OSError(outcome.errno, os.strerror(outcome.errno), outcome.filename)
-        case Refused():
-            return _ERRORS.get(outcome.code, DrayError)(outcome.message)
-        case Crashed():
-            return DrayError(
-                "the packer of a layer met an error of its own; tell the operator to look at the "
-                "converter's log"
-            )
+def error_of(trouble: Trouble) -> Exception:
+    """The error that it was in the packer."""
+    return crossing.error_of(trouble, _ERRORS, "the packer of a layer")

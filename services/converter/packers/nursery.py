@@ -14,8 +14,9 @@ import sys
 from contextlib import suppress
 from typing import Final
 
+from services.converter.crossing import encoded
 from services.converter.packers.child import live
-from services.converter.packers.messages import MAX_PACKET, Ended, Unstarted, encoded
+from services.converter.packers.messages import MAX_PACKET, Ended, Unstarted
 from shared.errors import MissingDependencyError
 from shared.image.codecs import load
 from shared.linux import clear_capabilities

@@ -13,8 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from services.converter.crossing import encoded
 from services.converter.packers.errors import PackerDiedError
-from services.converter.packers.messages import PackOrder, encoded
+from services.converter.packers.messages import PackOrder
 from services.converter.packers.work import Work, writable
 from services.converter.packing.limits import Limits
 from services.converter.packing.stream import LayerDigests

@@ -6,10 +6,10 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
+from services.converter.crossing import Crashed
 from services.converter.packers.errors import PackerDiedError
 from services.converter.packers.messages import (
     MAX_PACKET,
-    Crashed,
     Ended,
     Outcome,
     Packed,

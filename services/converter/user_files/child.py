@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+from services.converter.crossing import encoded, told
 from services.converter.user_files import here
 from services.converter.user_files.jobs import JOBS
 from services.converter.user_files.messages import (
@@ -23,9 +24,7 @@ from services.converter.user_files.messages import (
     Become,
     Done,
     Open,
-    encoded,
     order_of,
-    told,
 )
 from shared.errors import MissingDependencyError
 from shared.image.codecs import load

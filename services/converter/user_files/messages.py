@@ -4,12 +4,12 @@ Descriptors travel beside it. Names that are not UTF-8 travel as Python has them
 """
 
 import json
-import os
-import traceback
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, TypeAdapter
 
+from services.converter import crossing
+from services.converter.crossing import Trouble
 from services.converter.packing import errors as packing
 from services.converter.sources import errors as sources
 from services.converter.trees import errors as trees
@@ -20,7 +20,6 @@ from shared.models import Strict
 
 MAX_PACKET: Final = 1 << 17
 MAX_FDS: Final = 16
-_MAX_TEXT: Final = 8 << 10
 _ERRORS: Final = {
     each.code: each
     for module in (image, packing, sources, trees)
@@ -58,39 +57,11 @@ class Done(Strict):
     answer: str = ""
 
 
-class Refused(Strict):
-    """The process's: an error that has a name."""
-
-    kind: Literal["refused"] = "refused"
-    code: str
-    message: str
-
-
-class Failed(Strict):
-    """The process's: an error of the operating system."""
-
-    kind: Literal["failed"] = "failed"
-    errno: int
-    filename: str | None
-
-
-class Crashed(Strict):
-    """The process's: a fault of our own."""
-
-    kind: Literal["crashed"] = "crashed"
-    traceback: str
-
-
 Order = Open | Run
-Answer = Done | Refused | Failed | Crashed
+Answer = Done | Trouble
 
 _ORDER: Final[TypeAdapter[Order]] = TypeAdapter(Annotated[Order, Field(discriminator="do")])
 _ANSWER: Final[TypeAdapter[Answer]] = TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
-
-
-def encoded(message: Strict) -> bytes:
-    # Not pydantic's own JSON, which has no words for names that are not UTF-8.
-    return json.dumps(message.model_dump()).encode()
 
 
 def order_of(packet: bytes) -> Order:
@@ -101,27 +72,6 @@ def answer_of(packet: bytes) -> Answer:
     return _ANSWER.validate_python(json.loads(packet))
 
 
-def told(error: Exception) -> Refused | Failed | Crashed:
-    """An error in words that cross to another process."""
-    if isinstance(error, DrayError):
-        return Refused(code=error.code, message=error.message[:_MAX_TEXT])
-    if isinstance(error, OSError) and error.errno is not None:
-        name = error.filename
-        # A descriptor where a name should be says nothing to anybody.
-        known = isinstance(name, str | bytes)
-        return Failed(errno=error.errno, filename=os.fsdecode(name) if known else None)
-    return Crashed(traceback="".join(traceback.format_exception(error))[-_MAX_TEXT:])
-
-
-def error_of(answer: Refused | Failed | Crashed) -> Exception:
-    """The error that it was on the other side."""
-    match answer:
-        case Failed():
-            return OSError(answer.errno, os.strerror(answer.errno), answer.filename)
-        case Refused():
-            return _ERRORS.get(answer.code, DrayError)(answer.message)
-        case Crashed():
-            return DrayError(
-                "the process that reads a user's files met an error of its own; tell the operator "
-                "to look at the converter's log"
-            )
+def error_of(trouble: Trouble) -> Exception:
+    """The error that it was in the process."""
+    return crossing.error_of(trouble, _ERRORS, "the process that reads a user's files")

@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+from services.converter.crossing import Crashed, encoded
 from services.converter.user_files.errors import FilesHangError, UserProcessDiedError
 from services.converter.user_files.messages import (
     MAX_PACKET,
     Become,
-    Crashed,
     Done,
     Run,
     answer_of,
-    encoded,
     error_of,
 )
 from shared.logging import get_logger

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from services.converter.crossing import encoded, told
 from services.converter.packers.errors import PackerDiedError
-from services.converter.packers.messages import encoded, error_of, message_of, outcome_of
+from services.converter.packers.messages import error_of, message_of
 from services.converter.packers.packers import Packers
 from services.converter.packing import (
     LayerDigests,
@@ -156,7 +157,7 @@ async def test_a_fault_of_our_own_is_called_so_and_logged(
 def test_every_error_of_packing_has_its_class_on_the_other_side() -> None:
     classes = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     for kind in (kind for kind in classes if kind.__module__ == errors.__name__):
-        outcome = message_of(encoded(outcome_of(kind("what it says"))))
+        outcome = message_of(encoded(told(kind("what it says"))))
         found = error_of(outcome)  # type: ignore[arg-type]
         assert (type(found), str(found)) == (kind, "what it says")
 
