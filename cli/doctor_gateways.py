@@ -2,10 +2,11 @@
 
 import email.utils
 import http.client
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Final
+from urllib.parse import quote
 
 from cli import http as wire
 from cli import show
@@ -188,7 +189,7 @@ def _nodes(address: Address) -> Findings:
     with reading("the nodes"):
         seen = {
             str(node["node"]): _seconds_since(str(node["seen_at"]))
-            for node in _got(address, "/nodes")["items"]
+            for node in _pages(address, "/nodes")
         }
     silent = sorted(name for name, seconds in seen.items() if seconds > SILENT)
     if silent:
@@ -230,6 +231,16 @@ def _asked(address: Address, path: str) -> tuple[int, Mapping[str, str], Json]:
 
 def _got(address: Address, path: str) -> Json:
     return wire.call(address.connect, "GET", f"/api/v1{path}", None, SECONDS, address.prove()).body
+
+
+def _pages(address: Address, path: str) -> Iterator[Json]:
+    after = None
+    while True:
+        page = _got(address, path if after is None else f"{path}?after={quote(after, safe='')}")
+        yield from page["items"]
+        after = page.get("next")
+        if after is None:
+            return
 
 
 def _said(exc: Exception) -> str:

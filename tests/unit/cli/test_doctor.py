@@ -142,6 +142,17 @@ def test_pulls_that_nobody_works_on_point_at_who_should(
     assert "1 of 1 node silent" in found["nodes"].text
 
 
+def test_nodes_of_all_pages_are_counted(well: Served) -> None:
+    url, script = well
+    first = _nodes(datetime.now(UTC)).model_copy(update={"next": "nid 1"})
+    late = _nodes(NOW).items[0].model_copy(update={"node": "nid2"})
+    script.on("GET /api/v1/nodes", says(first))
+    script.on("GET /api/v1/nodes?after=nid%201", says(NodesView(items=(late,))))
+    found = _found(doctor_gateways.examined(url))
+    assert "1 of 2 nodes silent" in found["nodes"].text
+    assert "nid2" in found["nodes"].text
+
+
 def test_what_is_not_for_everybody_is_left_out(well: Served) -> None:
     url, script = well
     script.on("GET /api/v1/nodes", problem(403, "not_allowed", "no"))
