@@ -153,9 +153,7 @@ def _plan(
         options=order.options,
         max_dead_share=order.max_dead_share,
         config=image.config,
-        source=image.digests.model_copy(
-            update={"layers": tuple(layer.diff_id for layer in packed)}
-        ),
+        source=image.digests,
         codec=block_codec(order.options.compression, order.options.level),
         open_pack=store.open_pack,
         cancelled=cancelled,
