@@ -167,6 +167,7 @@ async def test_a_store_that_hangs_ends_the_pull_and_not_only_the_packing(
 
     # The nursery is there by then: what it takes to start is no part of the deadline.
     await conversion.recipe(order_of(Given(REAL)), Unwatched(), Deadline.after(20))
+    await eventually(lambda: not children(packers), within=10)
     monkeypatch.setattr(work, "LAST_WORD_SECONDS", 0.1)
     source = Given(REAL)
     monkeypatch.setattr(source, "blob", endless)
