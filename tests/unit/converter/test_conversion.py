@@ -159,11 +159,11 @@ async def test_a_store_that_hangs_ends_the_pull_and_not_only_the_packing(
     hanging: set[int] = set()
 
     async def endless(_: Deadline) -> AsyncGenerator[bytes, None]:
+        for packer in await eventually(lambda: children(packers), within=4):
+            os.kill(packer, signal.SIGSTOP)
+            hanging.add(packer)
         while True:
             yield bytes(1 << 20)
-            for packer in await eventually(lambda: children(packers) or hanging, within=10):
-                os.kill(packer, signal.SIGSTOP)
-                hanging.add(packer)
 
     # The nursery is there by then: what it takes to start is no part of the deadline.
     await conversion.recipe(order_of(Given(REAL)), Unwatched(), Deadline.after(20))
