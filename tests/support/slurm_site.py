@@ -77,6 +77,10 @@ class NodesSite(Site):
         places = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         return [place for place in places if Path(place).is_relative_to(below)]
 
+    def images_mounted(self, node: str | None = None) -> list[str]:
+        """Where images are mounted, but for their insides."""
+        return [place for place in self.mounts(node) if Path(place).parent.name == "mounts"]
+
     def dray(self, path: Path, **env: str) -> Path:
         """A program at `path` that is `dray` for every user of this machine."""
         given = {"PYTHONPATH": ordinary_environment()["PYTHONPATH"], **env}

@@ -152,7 +152,7 @@ async def test_an_agent_that_dies_under_a_job_leaves_it_its_image(world: World) 
     assert "it went on" in job.output()
     await eventually(lambda: world.slurm.states()["v1"] == "idle", within=90)
     # Nobody was there to take the mount back; the next agent hears of it.
-    assert world.site.mounts("v1")
+    assert len(world.site.images_mounted("v1")) == 1
     await world.site.start_agents("v1")
     await eventually(lambda: world.site.mounts("v1") == [], within=30)
     again = await world.srun(f"--image={reference}", "-wv1", "sh", "-c", world.dray.inside())
@@ -166,7 +166,7 @@ async def test_without_a_gateway_jobs_start_and_end_and_their_end_is_told_later(
     reference = f"{world.host}/team/first:1"
     job = await world.sbatch(world.line(), f"--image={reference}", "--hold", "-wv1")
     running = await world.sbatch("sleep 600", f"--image={reference}", "-wv2")
-    await eventually(lambda: len(world.site.mounts("v2")) == 1, within=60)
+    await eventually(lambda: len(world.site.images_mounted("v2")) == 1, within=60)
     await eventually(lambda: world.slurm.state(running.id) == "RUNNING", within=60)
     world.site.kill("gateway")
     try:

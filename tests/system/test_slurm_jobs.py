@@ -123,7 +123,7 @@ async def test_a_cancelled_job_gives_everything_back(world: World) -> None:
         f"#SBATCH -N3\n#SBATCH --image={reference}\n{world.line('--', '/bin/where', '600')}"
     )
     await eventually(lambda: job.output().count("in first") == 3, within=60)
-    assert len(world.site.mounts()) == 3
+    assert len(world.site.images_mounted()) == 3
     world.slurm.cancel(job.id)
     assert await world.slurm.ended(job.id) == "CANCELLED"
     await world.is_over(job.id)
@@ -181,7 +181,7 @@ async def test_fifty_jobs_with_five_images_stage_each_once_on_a_node(world: Worl
 
     await eventually(lambda: running() == 50, within=120)
     for node, before in zip(NODES, mounted, strict=True):
-        assert len(world.site.mounts(node)) == len(references)
+        assert len(world.site.images_mounted(node)) == len(references)
         assert world.site.log(node).count('"image_mounted"') - before == len(references)
     go.touch()
     await eventually(lambda: world.slurm.queue() == {}, within=120)
