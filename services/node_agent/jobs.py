@@ -167,7 +167,9 @@ class Jobs:
         job = self._jobs.get(job_id)
         if job is None or image_id not in job.held:
             raise NotFoundError(f"job {job_id} has no image {image_id} on this node")
-        if user is not SITE and user.uid not in (job.owner, job.user):
+        # Of a job that was only announced this node does not know the user.
+        known = job.user is not None or job.owner is not SITE
+        if user is not SITE and known and user.uid not in (job.owner, job.user):
             raise ForbiddenError(f"job {job_id} is not yours")
         return job.devices
 
