@@ -57,7 +57,7 @@ class Site:
             await self._ready(up)
             yield
         finally:
-            await _stop(up)
+            await stopped(up)
 
     async def dray(self, *arguments: str, shown: str | None = None) -> int:
         """Run a command as a user would type it, to where our own output goes."""
@@ -84,7 +84,7 @@ class Site:
         try:
             return await command.wait()
         except asyncio.CancelledError:
-            await _stop(command)
+            await stopped(command)
             raise
 
     async def _ready(self, up: asyncio.subprocess.Process) -> None:
@@ -140,12 +140,13 @@ def _dray() -> tuple[str, ...]:
     return (sys.executable, "-c", "from cli.main import main; main()")
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def stopped(process: asyncio.subprocess.Process, within: float = STOP_SECONDS) -> None:
+    """Asked to end, and killed if it does not."""
     if process.returncode is not None:
         return
     process.send_signal(signal.SIGTERM)
     try:
-        async with asyncio.timeout(STOP_SECONDS):
+        async with asyncio.timeout(within):
             await process.wait()
     except TimeoutError:
         process.kill()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deploy.demo.site import DemoError, free_port
+from deploy.demo.site import DemoError, free_port, stopped
 
 NODES: Final = ("n1", "n2", "n3")
 START_SECONDS: Final = 30.0
@@ -83,7 +83,7 @@ class Daemons:
             yield
         finally:
             for name in reversed(self._running):
-                await _end(self._running[name])
+                await stopped(self._running[name], STOP_SECONDS)
             _kill_leftovers(self._places.conf)
 
     async def sinfo(self) -> str:
@@ -201,18 +201,6 @@ def configure(places: Places, plugstack: str) -> None:
     lines += [f"NodeName={name} {node} Port={free_port(0)}" for name in NODES]
     lines.append("PartitionName=demo Nodes=ALL Default=YES State=UP")
     places.conf.write_text("\n".join(lines) + "\n")
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.send_signal(signal.SIGTERM)
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
 
 
 def _kill_leftovers(conf: Path) -> None:

@@ -3,19 +3,17 @@
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-from deploy.demo.site import DemoError, free_port
+from deploy.demo.site import DemoError, free_port, stopped
 from deploy.slurm_demo.cluster import NODES, SBIN, Places
 from deploy.slurm_demo.services import UP_LINE, agent_directory
 
 GATEWAY_PORT: Final = 7600
 START_SECONDS: Final = 30.0
-STOP_SECONDS: Final = 30.0
 
 
 class Site:
@@ -56,7 +54,7 @@ class Site:
             await self._ready(process)
             yield
         finally:
-            await _stop(process)
+            await stopped(process)
 
     async def run(self, *command: str, shown: str | None = None) -> int:
         """A command as a user would type it, to where our own output goes."""
@@ -97,15 +95,3 @@ class Site:
 
 def _is_set_for_us(name: str) -> bool:
     return name.startswith(("DRAY_", "SLURM_", "SBATCH_", "SRUN_", "SALLOC_", "SQUEUE_"))
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.send_signal(signal.SIGTERM)
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

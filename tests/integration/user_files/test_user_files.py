@@ -16,20 +16,9 @@ from services.converter.user_files.errors import (
 from shared.deadline import Deadline
 from tests.support.imports import owned
 from tests.support.private_site import ALICE, BOB, TEAM
+from tests.support.user_files import content, made
 
 pytestmark = pytest.mark.root
-
-
-def content(fd: int) -> bytes:
-    try:
-        return os.pread(fd, 100, 0)
-    finally:
-        os.close(fd)
-
-
-def made(path: Path, uid: int = ALICE, mode: int = 0o600, text: bytes = b"hers") -> Path:
-    path.write_bytes(text)
-    return owned(path, uid, mode)
 
 
 def test_what_the_user_may_read_is_opened(alices: AsUser, home: Path) -> None:

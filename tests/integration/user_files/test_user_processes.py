@@ -20,8 +20,8 @@ from services.converter.user_files.process import Process
 from shared.deadline import Deadline
 from shared.errors import DrayError
 from tests.support.conditions import eventually
-from tests.support.imports import owned
 from tests.support.private_site import ALICE, TEAM
+from tests.support.user_files import made
 from tests.support.users import (
     AS_NOBODY,
     NOBODY,
@@ -30,18 +30,6 @@ from tests.support.users import (
 )
 
 pytestmark = pytest.mark.root
-
-
-def content(fd: int) -> bytes:
-    try:
-        return os.pread(fd, 100, 0)
-    finally:
-        os.close(fd)
-
-
-def made(path: Path, uid: int = ALICE, mode: int = 0o600, text: bytes = b"hers") -> Path:
-    path.write_bytes(text)
-    return owned(path, uid, mode)
 
 
 def process_of(files: AsUser) -> int:
