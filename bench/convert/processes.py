@@ -53,9 +53,11 @@ def tree_of(roots: Iterable[int]) -> set[int]:
             continue
         found.add(pid)
         # The kernel's own lists: to look at all processes would cost what is measured.
-        for task in Path(f"/proc/{pid}/task").glob("*/children"):
-            with suppress(OSError):
-                todo += map(int, task.read_text().split())
+        # Any of it may be gone by now, the process itself included.
+        with suppress(OSError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                with suppress(OSError):
+                    todo += map(int, (task / "children").read_text().split())
     return found
 
 

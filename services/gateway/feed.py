@@ -106,7 +106,9 @@ class ChangeFeed:
 
     async def fresh(self) -> None:
         """Return when the directory is at most FRESH_SECONDS old; mostly that is at once."""
-        if not self.is_fresh:
+        asked = time.monotonic()
+        # The round under way may have looked before what it is asked for: then one more.
+        while not self.is_fresh and self._polled_at < asked:
             await self._poll()
 
     async def follow(self, key: str, deadline: Deadline) -> AsyncGenerator[ImageRecord, None]:

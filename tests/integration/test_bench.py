@@ -111,6 +111,12 @@ def test_a_failing_command_is_told_with_what_it_said(tmp_path: Path) -> None:
         measure_commands(work, lambda: 0, tmp_path, None)
 
 
+def test_a_process_that_has_just_ended_has_no_descendants() -> None:
+    child = subprocess.Popen(["/bin/true"])
+    child.wait()
+    assert tree_of([child.pid]) == {child.pid}
+
+
 def test_living_processes_are_measured_with_their_threads_and_children() -> None:
     program = BUSY + "print(flush=True)\nsys.stdin.read()\n"
     with subprocess.Popen(
