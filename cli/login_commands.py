@@ -30,6 +30,13 @@ def login(
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password, or token, from stdin.")
     ] = False,
+    from_docker: Annotated[
+        bool,
+        typer.Option(
+            "--from-docker",
+            help="As docker is logged in there: by ~/.docker/config.json and its helpers.",
+        ),
+    ] = False,
     url: Url = LOCAL_GATEWAY,
     json: Json = False,
 ) -> None:
@@ -41,11 +48,21 @@ def login(
     \b
     dray login registry.example.org -u ada
     dray login --password-stdin -u ada < ~/.hub-token
+    dray login --from-docker ghcr.io
     """
     from cli import logins as run  # noqa: PLC0415
     from cli.gateway import Gateway  # noqa: PLC0415
 
-    raise typer.Exit(run.login(Gateway(url), registry, username, stdin=password_stdin, json=json))
+    raise typer.Exit(
+        run.login(
+            Gateway(url),
+            registry,
+            username,
+            stdin=password_stdin,
+            docker=from_docker,
+            json=json,
+        )
+    )
 
 
 @commands.command(epilog=EXIT_CODES)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from cli import show
 from cli.answers import read_time, reading
+from cli.docker_logins import docker_login
 from cli.errors import UsageError
 from cli.gateway import Gateway
 from cli.http import Json
@@ -18,12 +19,26 @@ MAX_PASSWORD: Final = 8 << 10
 
 
 def login(
-    gateway: Gateway, registry: str | None, username: str | None, *, stdin: bool, json: bool
+    gateway: Gateway,
+    registry: str | None,
+    username: str | None,
+    *,
+    stdin: bool,
+    docker: bool,
+    json: bool,
 ) -> int:
     """The gateway asks the registry before it answers; what that refuses is not kept."""
+    if docker and (stdin or username is not None):
+        raise UsageError(
+            "--from-docker brings user name and password: leave --username and --password-stdin out"
+        )
     gateway.check_private()
-    name = username or _asked_for_name(registry, stdin=stdin)
-    body: Json = {"username": name, "password": _password(name, registry, stdin=stdin)}
+    if docker:
+        kept = docker_login(registry)
+        body: Json = {"username": kept.username, "password": _bounded(kept.password)}
+    else:
+        name = username or _asked_for_name(registry, stdin=stdin)
+        body = {"username": name, "password": _password(name, registry, stdin=stdin)}
     if registry is not None:
         body["registry"] = registry
     raw = gateway.call("POST", "/logins", body=body).body
@@ -101,6 +116,10 @@ def _password(name: str, registry: str | None, *, stdin: bool) -> str:
         raise UsageError(
             "there is no terminal to ask for the password: pipe it in with --password-stdin"
         )
+    return _bounded(password)
+
+
+def _bounded(password: str) -> str:
     if not password:
         raise UsageError("the password is empty")
     if len(password.encode()) > MAX_PASSWORD:

@@ -28,14 +28,20 @@ class Limits:
 
     def check_bytes(self, size: int) -> None:
         if size > self.max_bytes:
-            message = f"a layer holds more than {self.max_bytes // GIB} GiB, which is not allowed"
-            raise LayerTooLargeError(message)
+            large = self.max_bytes >= GIB
+            most = f"{self.max_bytes // GIB} GiB" if large else f"{self.max_bytes >> 20} MiB"
+            raise LayerTooLargeError(
+                f"a layer holds more than {most}, which is not allowed: make it smaller, or ask "
+                "the operator about converter.max_layer_bytes"
+            )
 
     def check_ratio(self, packed: int, size: int) -> None:
         self.check_bytes(size)
         if size > self.ratio_from and size > self.max_ratio * packed:
-            message = f"a layer expands to more than {self.max_ratio} times its size"
-            raise LayerTooLargeError(message)
+            raise LayerTooLargeError(
+                f"a layer expands to more than {self.max_ratio} times its size, as files that "
+                "would fill a disk do: leave large empty files out of the image"
+            )
 
 
 class Budget:

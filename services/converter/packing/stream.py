@@ -161,7 +161,10 @@ class LayerStream:
             self._blob.drain()
             if invalid:
                 raise
-            raise LayerInvalidError(f"a layer's blob cannot be decompressed: {exc}") from exc
+            raise LayerInvalidError(
+                f"a layer's blob cannot be decompressed ({exc}): whoever made it must make the "
+                "image again"
+            ) from exc
         self._blob.drain()
 
     def _digest(self) -> None:
@@ -240,4 +243,7 @@ def _is_codec_error(error: Exception) -> bool:
 
 def _compare(what: str, expected: str | int | None, found: str | int) -> None:
     if expected is not None and expected != found:
-        raise LayerMismatchError(f"a layer's {what} {found}, but {expected} was promised")
+        raise LayerMismatchError(
+            f"a layer's {what} {found}, but {expected} was promised: it was damaged on its way, or "
+            "is so where it lies; try again, and if it stays so, have the image made again"
+        )

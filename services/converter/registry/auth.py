@@ -19,7 +19,6 @@ from yarl import URL
 from services.converter.registry.challenge import Challenge
 from services.converter.registry.endpoint import Credentials, RegistryEndpoint
 from services.converter.registry.errors import RegistryAccessError, RegistryProtocolError
-from services.converter.registry.neighbours import refuse_neighbours
 from services.converter.registry.transport import Request, Transport
 from shared.deadline import Deadline
 from shared.models import Tolerant
@@ -34,6 +33,8 @@ MAX_LIFETIME: Final = 3600
 # A token is renewed when a tenth of its life is left: it must outlive the request on its way.
 _USABLE_PART: Final = 0.9
 
+IDENTITY_TOKEN: Final = "<token>"  # noqa: S105 - a word, and no secret
+"""As a user name, by Docker's custom: the password is an identity token, good for tokens only."""
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -69,6 +70,8 @@ class Authorizer:
         self._tokens: OrderedDict[str, _Token] = OrderedDict()
         self._token_service: _TokenService | None = None
         self._wants_basic = False
+        credentials = endpoint.credentials
+        self._has_password = credentials is not None and credentials.username != IDENTITY_TOKEN
         self._renewing = asyncio.Lock()
 
     async def authorization(self, scope: str, deadline: Deadline) -> str | None:
@@ -91,9 +94,10 @@ class Authorizer:
             if challenge.scheme == "bearer":
                 self._token_service = await self._service_of(challenge, deadline)
                 return await self._renewed(scope, refused, self._token_service, deadline)
-            if challenge.scheme == "basic" and self._endpoint.credentials is not None:
+            credentials = self._endpoint.credentials
+            if challenge.scheme == "basic" and credentials is not None and self._has_password:
                 self._wants_basic = True
-                offered = _basic(self._endpoint.credentials)
+                offered = _basic(credentials)
                 return offered if offered != refused else None
         return None
 
@@ -115,19 +119,12 @@ class Authorizer:
             self._renewing.release()
 
     async def _fetch(self, scope: str, service: _TokenService, deadline: Deadline) -> _Token:
-        asked = {"scope": scope, "service": service.service}
-        query = {name: value for name, value in asked.items() if value}
-        credentials = self._endpoint.credentials
-        request = Request(
-            "GET",
-            service.realm.update_query(query),
-            headers={"Accept": "application/json"},
-            authorization=_basic(credentials) if credentials else None,
-        )
+        request = _token_request(service, scope, self._endpoint.credentials)
         asked_at = time.monotonic()
         response = await self._transport.send(request, deadline)
         body = await self._transport.read_bounded(response, MAX_TOKEN_ANSWER, deadline)
-        if response.status in {401, 403}:
+        # 400 is what OAuth 2 answers to an identity token that is not valid any more.
+        if response.status in {401, 403} or (response.status == 400 and request.form is not None):
             raise self._refused()
         if response.status != 200:
             raise RegistryProtocolError(
@@ -152,7 +149,7 @@ class Authorizer:
         try:
             realm = URL(challenge.params.get("realm", ""))
             usable = realm.scheme in {"http", "https"} and bool(realm.host) and realm.user is None
-        except ValueError:
+        except (ValueError, IndexError):  # the latter for `https://[]@`
             usable = False
         if not usable:
             raise RegistryProtocolError(f"{registry} names no usable address to get a token from")
@@ -161,8 +158,24 @@ class Authorizer:
                 f"{registry} wants credentials sent in the clear to {realm.host}, "
                 "which is refused: tell the registry's administrator"
             )
-        await refuse_neighbours(self._endpoint.base_url, realm, deadline)
+        await self._transport.refuse_neighbours(self._endpoint.base_url, realm, deadline)
         return _TokenService(realm, challenge.params.get("service"))
+
+
+def _token_request(service: _TokenService, scope: str, credentials: Credentials | None) -> Request:
+    asked = {"scope": scope, "service": service.service}
+    query = {name: value for name, value in asked.items() if value}
+    headers = {"Accept": "application/json"}
+    if credentials is not None and credentials.username == IDENTITY_TOKEN:
+        form = {**query, "grant_type": "refresh_token", "client_id": "dray"}
+        form["refresh_token"] = credentials.password
+        return Request("POST", service.realm, headers=headers, form=form)
+    return Request(
+        "GET",
+        service.realm.update_query(query),
+        headers=headers,
+        authorization=_basic(credentials) if credentials else None,
+    )
 
 
 def _read_token(service: _TokenService, body: bytes, asked_at: float) -> _Token:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
@@ -18,91 +19,115 @@ from services.converter.registry.transport import BROKEN, read_piece
 from shared.deadline import Deadline
 
 CHUNK: Final = 512 * 1024
+PROGRESS: Final = 64 * 1024
+"""A connection that brings so much was worth it: the next one is not its repetition."""
 
+_NO_RANGE: Final = 416
+_OK_OR_NO_RANGE: Final = frozenset({200, 206, _NO_RANGE})
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/(?:([0-9]{1,18})|\*)")
 # Once some bytes have come, a registry that is gone may be restarting.
 _RESUMABLE = (*BROKEN, RegistryUnreachableError)
 
 
 async def stream(
-    connection: Connection, wanted: Wanted, size: int, deadline: Deadline
+    connection: Connection, wanted: Wanted, size: int, deadline: Deadline, begin: int = 0
 ) -> AsyncGenerator[bytes, None]:
-    """Chunks of the blob; attempts are counted from the last whole chunk that arrived."""
-    done = 0
+    """Chunks of the blob; attempts are counted from the last one that brought something."""
+    done = begin
     failures = 0
+    pieces: list[bytes] = []
     while True:
+        began = done
         try:
-            response, pace = await _opened(connection, wanted, done, size, deadline)
+            answer = await _opened(connection, wanted, done, size, deadline)
             try:
                 while done < size:
                     count = min(CHUNK, size - done)
-                    chunk = await _exactly(response, wanted, count, pace, deadline)
-                    done += len(chunk)
-                    failures = 0
-                    yield chunk
-                await _expect_end(response, wanted, deadline)
+                    await answer.collect(pieces, count)
+                    done += count
+                    yield _taken(pieces)
+                await answer.expect_end()
             finally:
-                response.release()
+                answer.response.release()
         except _RESUMABLE as exc:
-            failures += 1
-            fresh_and_gone = done == 0 and not isinstance(exc, BROKEN)
-            if fresh_and_gone or failures >= connection.patience.attempts:
-                raise
-            await connection.transport.pause(failures, deadline, exc)
+            broken = exc
         else:
             return
+        # Less than a chunk is as good: a connection may break more often than a chunk is long.
+        if part := _taken(pieces):
+            done += len(part)
+            yield part
+        failures = 1 if done - began >= PROGRESS else failures + 1
+        fresh_and_gone = done == begin and not isinstance(broken, BROKEN)
+        if fresh_and_gone or failures >= connection.patience.attempts:
+            raise broken
+        await connection.transport.pause(failures, deadline, broken)
+
+
+def _taken(pieces: list[bytes]) -> bytes:
+    chunk = b"".join(pieces)
+    pieces.clear()
+    return chunk
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """One answer that carries the blob, or the rest of it."""
+
+    response: aiohttp.ClientResponse
+    wanted: Wanted
+    pace: Pace
+    deadline: Deadline
+
+    async def collect(self, pieces: list[bytes], count: int) -> None:
+        """Exactly so many bytes; where it breaks off, what came is there."""
+        while count:
+            piece = await read_piece(self.response, count, self.pace, self.deadline)
+            if not piece:
+                raise _wrong_size(self.wanted, "fewer")
+            pieces.append(piece)
+            count -= len(piece)
+
+    async def skip(self, count: int) -> None:
+        """Pass over what is here already: this registry cannot begin in the middle."""
+        while count:
+            step = min(CHUNK, count)
+            await self.collect([], step)
+            count -= step
+
+    async def expect_end(self) -> None:
+        try:
+            async with self.deadline.bound(f"reading {self.wanted.called}"):
+                with translated(self.response.url):
+                    surplus = await self.response.content.read(1)
+        except BROKEN:  # all that was promised is here: how it hangs up is its own affair
+            return
+        if surplus:
+            raise _wrong_size(self.wanted, "more")
 
 
 async def _opened(
     connection: Connection, wanted: Wanted, done: int, size: int, deadline: Deadline
-) -> tuple[aiohttp.ClientResponse, Pace]:
+) -> _Answer:
     """The answer, positioned at byte `done`."""
     headers = {"Range": f"bytes={done}-{size - 1}"} if 0 < done < size else {}
-    response = await connection.open("GET", wanted, deadline, headers)
-    pace = connection.transport.pace(response)
+    response = await connection.open("GET", wanted, deadline, headers, _OK_OR_NO_RANGE)
+    if response.status == _NO_RANGE:
+        # Its blob may be shorter than it said; then that is what its length tells.
+        response.release()
+        response = await connection.open("GET", wanted, deadline)
+    answer = _Answer(response, wanted, connection.transport.pace(response), deadline)
     try:
         _check_encoding(response, wanted)
         if response.status == 206:
             _check_range(response, wanted, done, size)
         else:
             _check_length(response, wanted, size)
-            await _skip(response, wanted, done, pace, deadline)
+            await answer.skip(done)
     except BaseException:
         response.release()
         raise
-    return response, pace
-
-
-async def _expect_end(response: aiohttp.ClientResponse, wanted: Wanted, deadline: Deadline) -> None:
-    try:
-        async with deadline.bound(f"reading {wanted.called}"):
-            with translated(response.url):
-                surplus = await response.content.read(1)
-    except BROKEN:  # everything promised is here: how the registry hangs up is its own affair
-        return
-    if surplus:
-        raise _wrong_size(wanted, "more")
-
-
-async def _exactly(
-    response: aiohttp.ClientResponse, wanted: Wanted, count: int, pace: Pace, deadline: Deadline
-) -> bytes:
-    pieces = []
-    while count:
-        piece = await read_piece(response, count, pace, deadline)
-        if not piece:
-            raise _wrong_size(wanted, "fewer")
-        pieces.append(piece)
-        count -= len(piece)
-    return b"".join(pieces)
-
-
-async def _skip(
-    response: aiohttp.ClientResponse, wanted: Wanted, count: int, pace: Pace, deadline: Deadline
-) -> None:
-    """Pass over what is here already: this registry cannot begin in the middle."""
-    while count:
-        count -= len(await _exactly(response, wanted, min(CHUNK, count), pace, deadline))
+    return answer
 
 
 def _check_encoding(response: aiohttp.ClientResponse, wanted: Wanted) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,9 +40,11 @@ from shared.deadline import Deadline
 from shared.image.recipe import ImageConfig, SourceDigests
 from shared.models import Digest
 from shared.reference import ImageReference
+from shared.waiting import waiting_for
 
 # Some small documents: a registry that needs longer keeps a slot from others.
 RESOLVE_SECONDS: Final = 900.0
+LAYERS_AT_A_TIME: Final = 16
 _SHA256: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _OK_OR_NO_HEAD: Final = frozenset({200, 405})
 
@@ -90,8 +93,11 @@ class RegistryClient:
         http: aiohttp.ClientSession,
         endpoint: RegistryEndpoint,
         patience: Patience = Patience(),  # noqa: B008 - frozen
+        slots: asyncio.Semaphore | None = None,
     ) -> None:
+        """`slots` are for the layers that are read at a time, by all clients of the registry."""
         self._connection = Connection(http, endpoint, patience)
+        self._slots = slots or asyncio.Semaphore(LAYERS_AT_A_TIME)
 
     async def resolve(
         self, reference: ImageReference, platform: Platform, deadline: Deadline
@@ -102,7 +108,8 @@ class RegistryClient:
         digest, manifest = top, document
         if isinstance(manifest, Index):
             offer = _chosen(manifest, platform, reference)
-            digest, manifest = await self._document(reference, offer.digest, deadline)
+            part = _part(reference, f"manifests/{offer.digest}", offer.digest)
+            digest, manifest = await self._fetched(part, reference, offer.digest, deadline)
         if isinstance(manifest, Index):
             raise RegistryProtocolError(f"{reference} is an index within an index")
         config = await self._config(reference, manifest.config, deadline)
@@ -145,7 +152,8 @@ class RegistryClient:
     async def has_blob(self, reference: ImageReference, digest: Digest, deadline: Deadline) -> bool:
         """Whether the registry says that this user may have this blob of this repository."""
         try:
-            response = await self._connection.open("HEAD", _blob(reference, digest), deadline)
+            wanted = _part(reference, f"blobs/{digest}", digest)
+            response = await self._connection.open("HEAD", wanted, deadline)
         except RegistryError:  # reading it will say what is wrong, or that nothing is
             return False
         response.release()
@@ -170,19 +178,38 @@ class RegistryClient:
                 "registry's host and port"
             )
 
-    def stream_blob(
-        self, reference: ImageReference, layer: ResolvedLayer, deadline: Deadline
+    async def stream_blob(
+        self,
+        reference: ImageReference,
+        layer: ResolvedLayer,
+        deadline: Deadline,
+        begin: int = 0,
     ) -> AsyncGenerator[bytes, None]:
-        """The layer's bytes, exactly `layer.size` of them; close it (contextlib.aclosing).
+        """The layer's bytes from `begin` to `layer.size`; close it (contextlib.aclosing).
 
         The digest is left to the reader, who hashes anyway while decompressing.
         """
-        return stream(self._connection, _blob(reference, layer.digest), layer.size, deadline)
+        free = f"a free connection to {self._connection.endpoint.registry}"
+        async with deadline.bound(f"waiting for {free}"):
+            with waiting_for(f"waiting for {free}"):
+                await self._slots.acquire()
+        try:
+            wanted = _part(reference, f"blobs/{layer.digest}", layer.digest)
+            chunks = stream(self._connection, wanted, layer.size, deadline, begin)
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            self._slots.release()
 
     async def _document(
         self, reference: ImageReference, target: str, deadline: Deadline
     ) -> tuple[Digest, Manifest | Index]:
-        wanted = _manifest(reference, target)
+        return await self._fetched(_manifest(reference, target), reference, target, deadline)
+
+    async def _fetched(
+        self, wanted: Wanted, reference: ImageReference, target: str, deadline: Deadline
+    ) -> tuple[Digest, Manifest | Index]:
         response, body = await self._connection.fetch(
             "GET", wanted, MAX_MANIFEST, deadline, headers={"Accept": ACCEPT}
         )
@@ -201,7 +228,7 @@ class RegistryClient:
     async def _config(
         self, reference: ImageReference, descriptor: Descriptor, deadline: Deadline
     ) -> ParsedConfig:
-        wanted = _blob(reference, descriptor.digest)
+        wanted = _part(reference, f"blobs/{descriptor.digest}", descriptor.digest)
         _, body = await self._connection.fetch("GET", wanted, MAX_CONFIG, deadline)
         if len(body) != descriptor.size or await _digest_of(body) != descriptor.digest:
             raise _mismatch(f"the config of {reference}")
@@ -220,8 +247,8 @@ def _manifest(reference: ImageReference, target: str) -> Wanted:
     return Wanted(reference, f"manifests/{target}", str(reference))
 
 
-def _blob(reference: ImageReference, digest: Digest) -> Wanted:
-    return Wanted(reference, f"blobs/{digest}", f"a part of {reference} ({digest[:19]}…)")
+def _part(reference: ImageReference, path: str, digest: Digest) -> Wanted:
+    return Wanted(reference, path, f"a part of {reference} ({digest[:19]}…)", named_by_another=True)
 
 
 async def _digest_of(body: bytes) -> Digest:

@@ -9,6 +9,7 @@ from services.converter.registry.auth import Authorizer
 from services.converter.registry.challenge import parse_challenges
 from services.converter.registry.endpoint import RegistryEndpoint
 from services.converter.registry.errors import (
+    ImageIncompleteError,
     ImageNotFoundError,
     RegistryAccessError,
     RegistryError,
@@ -28,6 +29,8 @@ class Wanted:
     reference: ImageReference
     path: str
     called: str
+    named_by_another: bool = False
+    """The registry itself has said that it is there."""
 
     @property
     def scope(self) -> str:
@@ -42,7 +45,7 @@ class Connection:
     ) -> None:
         self.endpoint = endpoint
         self.patience = patience
-        self.transport = Transport(http, endpoint.tls, patience)
+        self.transport = Transport(http, endpoint.ways, patience)
         self._authorizer = Authorizer(endpoint, self.transport)
 
     async def open(
@@ -64,16 +67,17 @@ class Connection:
         if response.status == 401 and response.url.origin() == url.origin():
             challenges = parse_challenges(response.headers.getall("WWW-Authenticate", ()))
             response.release()
-            authorization = await self._authorizer.answer(
+            offered = await self._authorizer.answer(
                 challenges, wanted.scope, authorization, deadline
             )
-            if authorization is None:
-                raise self._refusal(wanted, response)
+            if offered is None:
+                raise self._refusal(wanted, response, authorization)
+            authorization = offered
             request = Request(method, url, headers or {}, authorization)
             response = await self.transport.send(request, deadline)
         if response.status not in accepted:
             response.release()
-            raise self._refusal(wanted, response)
+            raise self._refusal(wanted, response, authorization)
         return response
 
     async def fetch(
@@ -108,7 +112,9 @@ class Connection:
         response.release()
         return response.status
 
-    def _refusal(self, wanted: Wanted, response: aiohttp.ClientResponse) -> RegistryError:
+    def _refusal(
+        self, wanted: Wanted, response: aiohttp.ClientResponse, shown: str | None
+    ) -> RegistryError:
         registry, name = self.endpoint.registry, wanted.reference.name
         if response.url.origin() != self.endpoint.base_url.origin():
             return RegistryProtocolError(
@@ -116,14 +122,25 @@ class Connection:
                 f"for {wanted.called}: tell the registry's administrator"
             )
         match response.status:
+            case 404 if wanted.named_by_another:
+                return ImageIncompleteError(
+                    f"{registry} does not have {wanted.called}, although it names it: the tag may "
+                    "have moved meanwhile; try again, and if it stays so, push the image again"
+                )
             case 404:
                 return ImageNotFoundError(
                     f"{wanted.called} does not exist in {registry}: check the name and the tag"
                 )
-            case 401 | 403 if self.endpoint.credentials is not None:
+            case 401 if shown is not None and shown.startswith("Basic "):
                 return RegistryAccessError(
-                    f"{registry} refuses access to {name} with these credentials: "
-                    "check the spelling, the password, and that this user may pull it"
+                    f"{registry} does not accept these credentials: log in to it again with the "
+                    f"right user name and password (dray login {registry})"
+                )
+            case 401 | 403 if self.endpoint.credentials is not None:
+                # It gave a token for them, or knows them: they are right, and not enough.
+                return RegistryAccessError(
+                    f"{registry} takes these credentials, but refuses access to {name} with them: "
+                    "check the spelling, and ask its owner to let this user pull it"
                 )
             case 401 | 403:
                 return RegistryAccessError(

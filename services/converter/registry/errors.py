@@ -78,6 +78,14 @@ class ImageNotFoundError(RegistryError):
     status = 404
 
 
+class ImageIncompleteError(ImageNotFoundError):
+    """The registry lacks a part of an image that it has."""
+
+    code = "image_incomplete"
+    status = 502
+    retryable = True
+
+
 class PlatformNotFoundError(RegistryError):
     """The image exists, but not for this system's processors."""
 

@@ -18,7 +18,11 @@ from services.converter.registry.errors import (
     RegistryUnreachableError,
 )
 
-_NO_WAY_OUT = "may have no DNS, or no way out but through a proxy, which is not used"
+_NO_WAY_OUT = (
+    "may have no DNS, or no way out but through a proxy: set HTTPS_PROXY for it, or proxy for this "
+    "registry"
+)
+_PROXY_WANTS_LOGIN = 407
 # OpenSSL's reasons to distrust a certificate: who signed it, and whose it is.
 _UNKNOWN_SIGNER = frozenset({18, 19, 20, 21})
 _OTHER_NAME = frozenset({62, 64})
@@ -27,15 +31,29 @@ _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", sock
 
 
 @contextmanager
-def translated(url: URL) -> Iterator[None]:
+def translated(url: URL, proxy: URL | None = None) -> Iterator[None]:
     """Errors of the body become registry errors. Only the host is named: paths may be signed."""
     where = url.host if url.explicit_port is None else f"{url.host}:{url.port}"
+    by = f"the proxy {proxy.host}:{proxy.port}" if proxy is not None else ""
     try:
         yield
+    except aiohttp.ClientHttpProxyError as exc:
+        raise RegistryUnreachableError(_not_let_through(where, by, exc.status)) from None
+    except aiohttp.ClientProxyConnectionError as exc:
+        raise RegistryUnreachableError(
+            f"nothing answers at {by}, which leads to {where} "
+            f"({exc.os_error.strerror or 'no connection'}): the operator must look at it, and at "
+            "HTTPS_PROXY and this registry's proxy"
+        ) from exc
     except (aiohttp.InvalidURL, aiohttp.ClientResponseError):
         # Their text holds the whole address, and addresses of blob stores are secrets for a while.
         raise RegistryProtocolError(_not_http(where)) from None
     except aiohttp.ClientError as exc:
+        if _refuses_ours(exc):
+            raise RegistryTlsError(
+                f"{where} wants to see a certificate that it knows before it answers: the operator "
+                "must set cert_file and key_file for this registry"
+            ) from exc
         raise _error(where, exc) from exc
     except OSError as exc:
         raise RegistryConnectionLostError(f"the connection to {where} broke: {exc}") from exc
@@ -72,6 +90,25 @@ def _error(where: str | None, exc: aiohttp.ClientError) -> RegistryError:
                 f"{where} broke off the connection in the middle of an answer: try again"
             )
     return RegistryProtocolError(_not_http(where))
+
+
+def _refuses_ours(exc: aiohttp.ClientError) -> bool:
+    """What a server says of our certificate, or that there is none, comes as an alert of TLS."""
+    cause = exc.__cause__
+    reason = cause.reason if isinstance(cause, ssl.SSLError) else None
+    return reason is not None and "ALERT" in reason and "CERTIFICATE" in reason
+
+
+def _not_let_through(where: str | None, by: str, status: int) -> str:
+    if status == _PROXY_WANTS_LOGIN:
+        return (
+            f"{by} wants a user name and password before it leads to {where}: the operator must "
+            "write them into its address, http://USER:PASSWORD@HOST:PORT"
+        )
+    return (
+        f"{by} does not lead to {where}, but answers {status}: the operator must allow this host "
+        "there, or have it asked directly (NO_PROXY, or proxy: direct for this registry)"
+    )
 
 
 def _not_http(where: str | None) -> str:

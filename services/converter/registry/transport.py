@@ -6,7 +6,6 @@ another host (blob stores are other hosts), and an encrypted request must stay e
 
 import asyncio
 import random
-import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from services.converter.registry.endpoint import Ways
 from services.converter.registry.errors import (
     ImageLimitError,
     RegistryBusyError,
@@ -27,6 +27,7 @@ from services.converter.registry.failures import translated
 from services.converter.registry.neighbours import refuse_neighbours
 from services.converter.registry.pace import Pace
 from shared.deadline import Deadline
+from shared.waiting import waiting_for
 
 MAX_REDIRECTS: Final = 5
 MAX_WAIT: Final = 86_400.0
@@ -34,7 +35,8 @@ READ_BUFFER: Final = 256 * 1024
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TOO_MANY_REQUESTS = 429
-_BUSY = frozenset({_TOO_MANY_REQUESTS, 502, 503, 504})
+_BROKEN_INSIDE = 500
+_BUSY = frozenset({_TOO_MANY_REQUESTS, _BROKEN_INSIDE, 502, 503, 504})
 BROKEN = (RegistryConnectionLostError, RegistryTimeoutError)
 
 
@@ -65,12 +67,13 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; `authorization` goes to this URL's origin and nowhere else."""
+    """One request; `authorization` goes to this URL's origin and nowhere else, a form nowhere."""
 
     method: str
     url: URL
     headers: dict[str, str] = field(default_factory=dict)
     authorization: str | None = field(default=None, repr=False)
+    form: dict[str, str] | None = field(default=None, repr=False)
 
 
 def open_session() -> aiohttp.ClientSession:
@@ -86,16 +89,16 @@ def open_session() -> aiohttp.ClientSession:
 
 
 class Transport:
-    """Requests over one session, with one registry's trust."""
+    """Requests over one session, on one registry's ways."""
 
     def __init__(
         self,
         http: aiohttp.ClientSession,
-        tls: ssl.SSLContext | None,
+        ways: Ways,
         patience: Patience,
     ) -> None:
         self._http = http
-        self._tls = tls
+        self._ways = ways
         self._patience = patience
 
     async def send(self, request: Request, deadline: Deadline) -> aiohttp.ClientResponse:
@@ -145,7 +148,8 @@ class Transport:
         wait = at_least + self._patience.wait(failures)
         if wait >= deadline.remaining():
             raise reason
-        await asyncio.sleep(wait)
+        with waiting_for(_waiting(reason, wait)):
+            await asyncio.sleep(wait)
 
     def pace(self, response: aiohttp.ClientResponse) -> Pace:
         return Pace(response.url.host, self._patience.window, self._patience.least_rate)
@@ -179,11 +183,15 @@ class Transport:
             response.release()
             origin = request.url
             request = _redirected(request, response.headers.get("Location", ""))
-            await refuse_neighbours(origin, request.url, deadline)
+            await self.refuse_neighbours(origin, request.url, deadline)
         raise RegistryProtocolError(
             f"{request.url.host} redirects more than {MAX_REDIRECTS} times: "
             "tell the registry's administrator"
         )
+
+    async def refuse_neighbours(self, origin: URL, target: URL, deadline: Deadline) -> None:
+        by_proxy = self._ways.proxies.leading_to(target) is not None
+        await refuse_neighbours(origin, target, deadline, by_proxy=by_proxy)
 
     async def _once(self, request: Request, deadline: Deadline) -> aiohttp.ClientResponse:
         headers = {"Accept-Encoding": "identity", **request.headers}
@@ -192,20 +200,23 @@ class Transport:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=self._patience.connect, sock_read=self._patience.silence
         )
+        proxy = self._ways.proxies.leading_to(request.url)
         async with deadline.bound(f"asking {request.url.host}"):
             try:
                 # Silence alone is no bound: a header may come byte by byte.
                 async with asyncio.timeout(self._patience.answer):
-                    with translated(request.url):
+                    with translated(request.url, proxy):
                         return await self._http.request(
                             request.method,
                             request.url,
                             headers=headers,
+                            data=request.form,
+                            proxy=proxy,
                             allow_redirects=False,
                             auto_decompress=False,
                             read_bufsize=READ_BUFFER,
                             raise_for_status=False,
-                            ssl=self._tls or True,
+                            ssl=self._ways.tls(request.url) or True,
                             timeout=timeout,
                         )
             except TimeoutError as exc:
@@ -239,6 +250,11 @@ def _redirected(request: Request, location: str) -> Request:
             f"{origin.host} redirects from https to plain http on {target.host}, "
             "which is refused: tell the registry's administrator"
         )
+    if request.form is not None:
+        raise RegistryProtocolError(
+            f"{origin.host} sends us elsewhere with a secret that is for itself, which is refused: "
+            "tell the registry's administrator"
+        )
     same = target.origin() == origin
     return replace(request, url=target, authorization=request.authorization if same else None)
 
@@ -251,7 +267,7 @@ def _target(base: URL, location: str) -> URL | None:
         # Signed addresses must arrive as they were written: nothing is quoted again.
         target = base.join(URL(location, encoded=True))
         usable = target.scheme in {"http", "https"} and bool(target.host) and target.port != 0
-    except ValueError:
+    except (ValueError, IndexError):  # the latter for `https://[]@`
         return None
     # aiohttp would make an Authorization header of a login in the address.
     return target if usable and target.user is None and target.password is None else None
@@ -265,7 +281,17 @@ def _busy(response: aiohttp.ClientResponse, asked: float | None) -> RegistryBusy
             f"{host} limits how often it may be asked, and the limit is reached: try again "
             f"{later}, or log in if it allows more to users whom it knows"
         )
+    if response.status == _BROKEN_INSIDE:
+        return RegistryBusyError(
+            f"{host} met an error of its own (500): try again {later}; if it stays so, tell the "
+            "registry's administrator"
+        )
     return RegistryBusyError(f"{host} is overloaded or down ({response.status}): try again {later}")
+
+
+def _waiting(reason: Exception, seconds: float) -> str:
+    """What a pull's user sees meanwhile; the advice after the colon is for its end."""
+    return f"waiting {max(1, round(seconds))} s for the registry: {str(reason).partition(':')[0]}"
 
 
 async def read_piece(

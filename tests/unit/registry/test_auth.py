@@ -17,7 +17,12 @@ from yarl import URL
 from services.converter.registry import errors
 from services.converter.registry.auth import Authorizer
 from services.converter.registry.challenge import Challenge
-from services.converter.registry.endpoint import Credentials, RegistryEndpoint, registry_endpoint
+from services.converter.registry.endpoint import (
+    DIRECTLY,
+    Credentials,
+    RegistryEndpoint,
+    registry_endpoint,
+)
 from services.converter.registry.transport import MAX_WAIT, Transport, retry_after
 from shared.deadline import Deadline
 from shared.errors import ConfigError
@@ -134,7 +139,7 @@ async def test_basic_credentials_are_sent_only_when_asked_for(
     registry = await serve(answer)
     await registry.client(ALICE).resolve(registry.reference, HERE, deadline)
     assert seen == [None, ALICE_BASIC, ALICE_BASIC]
-    with pytest.raises(errors.RegistryAccessError, match="with these credentials"):
+    with pytest.raises(errors.RegistryAccessError, match="does not accept these credentials"):
         await registry.client(Credentials("a", "b")).head_digest(registry.reference, deadline)
     with pytest.raises(errors.RegistryAccessError, match="log in first: dray login "):
         await registry.client().head_digest(registry.reference, deadline)
@@ -211,7 +216,7 @@ async def test_a_token_address_in_the_clear_is_refused(
 ) -> None:
     registry = await serve(TokenRegistry())
     endpoint = RegistryEndpoint("h", URL("https://h"), credentials=ALICE)
-    authorizer = Authorizer(endpoint, Transport(registry.http, None, QUICK))
+    authorizer = Authorizer(endpoint, Transport(registry.http, DIRECTLY, QUICK))
     with pytest.raises(errors.RegistryProtocolError):
         await authorizer.answer((Challenge("bearer", {"realm": realm}),), "s", None, deadline)
 

@@ -9,12 +9,17 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
+from services.converter.registries import Registries
 from services.converter.registry import errors
-from services.converter.registry.blobs import CHUNK
+from services.converter.registry.blobs import CHUNK, PROGRESS
 from services.converter.registry.client import RegistryClient, ResolvedLayer
+from services.converter.registry.endpoint import Credentials
 from shared.deadline import Deadline
 from shared.errors import DeadlineExceededError
 from shared.reference import ImageReference
+from shared.settings.site import RegistrySettings
+from shared.waiting import Waits
+from tests.support.conditions import eventually
 from tests.support.images import sha256
 from tests.unit.registry.conftest import QUICK, Serve
 
@@ -183,7 +188,7 @@ async def test_a_missing_layer_says_so(serve: Serve, deadline: Deadline) -> None
         return web.Response(status=404)
 
     registry = await serve(answer)
-    with pytest.raises(errors.ImageNotFoundError, match="a part of"):
+    with pytest.raises(errors.ImageIncompleteError, match="may have moved"):
         await read(registry.client(), registry.reference, deadline)
 
 
@@ -204,3 +209,73 @@ async def test_a_stalled_blob_is_given_up(serve: Serve, deadline: Deadline) -> N
     with pytest.raises(DeadlineExceededError, match="while reading"):
         await read(registry.client(), registry.reference, Deadline.after(0.2))
     gone.set()
+
+
+@pytest.mark.parametrize(("every", "ranges"), [(CHUNK - 1, 7), (PROGRESS, 49)])
+async def test_a_connection_may_break_more_often_than_a_chunk_is_long(
+    serve: Serve, deadline: Deadline, every: int, ranges: int
+) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.headers.get("Range", ""))
+        start = int(asked[-1].removeprefix("bytes=").split("-")[0]) if asked[-1] else 0
+        headers = {"Content-Length": str(len(DATA) - start)}
+        headers["Content-Range"] = f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"
+        response = web.StreamResponse(status=206 if start else 200, headers=headers)
+        await response.prepare(request)
+        await response.write(DATA[start : start + every])
+        if start + every < len(DATA):
+            assert request.transport is not None
+            request.transport.close()
+        return response
+
+    registry = await serve(answer)
+    assert await read(registry.client(), registry.reference, deadline) == DATA
+    assert len(asked) == ranges
+
+
+async def test_a_registry_that_refuses_ranges_is_read_again_from_the_start(
+    serve: Serve, deadline: Deadline
+) -> None:
+    asked: list[str] = []
+    whole = breaking(asked, honours_range=False)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "Range" in request.headers:
+            return web.Response(status=416)
+        return await whole(request)
+
+    registry = await serve(answer)
+    assert await read(registry.client(), registry.reference, deadline) == DATA
+    assert asked == [""] * 3
+
+
+async def test_all_clients_of_a_registry_share_its_connections(
+    serve: Serve, deadline: Deadline
+) -> None:
+    under_way = most = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.02)
+        under_way -= 1
+        return web.Response(body=DATA)
+
+    registry = await serve(answer)
+    known = {registry.host: RegistrySettings(connections=2)}
+    registries = Registries(registry.http, known, QUICK, {})
+    users = [None, *(Credentials(f"user{n}", "x") for n in range(5))]
+    clients = [await registries.client(registry.host, user) for user in users]
+    waits = Waits()
+    with waits.heard():
+        reads = [
+            asyncio.create_task(read(client, registry.reference, deadline)) for client in clients
+        ]
+        await eventually(lambda: waits.reason is not None, within=10)
+    assert waits.reason == f"waiting for a free connection to {registry.host}"
+    assert await asyncio.gather(*reads) == [DATA] * 6
+    assert most == 2
+    assert waits.reason is None

@@ -158,7 +158,8 @@ async def test_a_huge_manifest_is_not_read(
         (403, b"", errors.RegistryAccessError, "misspelt, or private"),
         (400, b"", errors.RegistryProtocolError, "unset insecure"),
         (418, b"", errors.RegistryProtocolError, "answers 418"),
-        (500, b"", errors.RegistryProtocolError, "answers 500"),
+        (500, b"", errors.RegistryBusyError, "error of its own"),
+        (501, b"", errors.RegistryProtocolError, "answers 501"),
         (503, b"", errors.RegistryBusyError, "try again later"),
         (200, b"<html>hello</html>", errors.RegistryProtocolError, "not valid"),
         (200, b"", errors.RegistryProtocolError, "not valid"),
@@ -236,7 +237,7 @@ async def test_a_dropped_connection_is_tried_again(serve: Serve, deadline: Deadl
     assert asked == 4
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 async def test_a_busy_registry_is_waited_for(serve: Serve, deadline: Deadline, status: int) -> None:
     good, asked = served(IMAGE), 0
 

@@ -59,7 +59,8 @@ async def test_the_wrong_one_is_refused_without_being_repeated(
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [(200, "no login is needed"), (404, "answers 404"), (500, "answers 500")]
+    ("status", "told"),
+    [(200, "no login is needed"), (404, "answers 404"), (500, "error of its own")],
 )
 async def test_what_is_no_answer_to_a_login_is_no_success(
     serve: Serve, deadline: Deadline, status: int, told: str

@@ -2,27 +2,29 @@
 
 import asyncio
 import socket
-import ssl
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.client_reqrep import ConnectionKey
 from yarl import URL
 
 from services.converter.registry import errors
 from services.converter.registry.auth import MAX_TOKEN, MAX_TOKENS, Authorizer
 from services.converter.registry.challenge import Challenge
 from services.converter.registry.client import RegistryClient
-from services.converter.registry.endpoint import RegistryEndpoint, registry_endpoint
-from services.converter.registry.failures import translated
+from services.converter.registry.endpoint import (
+    DIRECTLY,
+    RegistryEndpoint,
+    registry_endpoint,
+)
 from services.converter.registry.neighbours import refuse_neighbours
 from services.converter.registry.pace import Pace
 from services.converter.registry.transport import Patience, Transport
 from shared.deadline import Deadline
 from shared.reference import parse_reference
+from shared.waiting import Waits
 from tests.support.conditions import eventually
 from tests.unit.registry.conftest import QUICK, Handler, Serve
 from tests.unit.registry.test_blobs import DATA, LAYER, read
@@ -203,7 +205,7 @@ class Tokens:
 async def test_a_token_has_a_greatest_length(serve: Serve, deadline: Deadline) -> None:
     for length, good in ((MAX_TOKEN, True), (MAX_TOKEN + 1, False)):
         registry = await serve(Tokens(length))
-        authorizer = Authorizer(registry.endpoint, Transport(registry.http, None, QUICK))
+        authorizer = Authorizer(registry.endpoint, Transport(registry.http, DIRECTLY, QUICK))
         challenge = Challenge("bearer", {"realm": f"http://{registry.host}/token"})
         if good:
             found = await authorizer.answer((challenge,), "s", None, deadline)
@@ -216,7 +218,7 @@ async def test_a_token_has_a_greatest_length(serve: Serve, deadline: Deadline) -
 async def test_tokens_of_the_latest_scopes_are_kept(serve: Serve, deadline: Deadline) -> None:
     tokens = Tokens(10)
     registry = await serve(tokens)
-    authorizer = Authorizer(registry.endpoint, Transport(registry.http, None, QUICK))
+    authorizer = Authorizer(registry.endpoint, Transport(registry.http, DIRECTLY, QUICK))
     challenge = (Challenge("bearer", {"realm": f"http://{registry.host}/token"}),)
     for number in range(MAX_TOKENS):
         await authorizer.answer(challenge, f"s{number}", None, deadline)
@@ -244,7 +246,7 @@ async def test_a_registry_elsewhere_cannot_have_us_ask_a_neighbour_for_tokens(
     tokens = Tokens(1)
     registry = await serve(tokens)
     endpoint = RegistryEndpoint("192.0.2.1", URL("http://192.0.2.1"))
-    authorizer = Authorizer(endpoint, Transport(registry.http, None, QUICK))
+    authorizer = Authorizer(endpoint, Transport(registry.http, DIRECTLY, QUICK))
     challenge = Challenge("bearer", {"realm": f"http://{registry.host}/token"})
     with pytest.raises(errors.RegistryProtocolError, match="address of this machine"):
         await authorizer.answer((challenge,), "s", None, deadline)
@@ -300,37 +302,20 @@ async def test_a_redirect_to_our_neighbours_is_refused(serve: Serve, deadline: D
     assert reached == []
 
 
-KEY = ConnectionKey("h.io", 443, True, True, None, None, None)
+async def test_whoever_watches_hears_why_it_waits(serve: Serve, deadline: Deadline) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=429, headers={"Retry-After": "15"})
 
-
-def told(error: Exception) -> str:
-    with pytest.raises(errors.RegistryError) as caught, translated(URL("https://h.io/v2/x")):
-        raise error
-    return str(caught.value)
-
-
-def test_a_name_that_is_not_found_may_be_right() -> None:
-    for number in (socket.EAI_NONAME, socket.EAI_AGAIN):
-        message = told(aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(number, "unknown")))
-        assert "h.io" in message
-        assert "no DNS" in message
-        assert "proxy" in message
-
-
-@pytest.mark.parametrize(
-    ("code", "advice", "no_advice"),
-    [
-        (18, "set ca_file", "another host"),
-        (20, "set ca_file", "clock"),
-        (62, "is for another host", "ca_file"),
-        (64, "is for another host", "ca_file"),
-        (10, "clock", "ca_file"),
-    ],
-)
-def test_a_certificate_is_distrusted_for_a_reason(code: int, advice: str, no_advice: str) -> None:
-    error = ssl.SSLCertVerificationError(1, "failed")
-    error.verify_code, error.verify_message = code, "the reason"
-    message = told(aiohttp.ClientConnectorCertificateError(KEY, error))
-    assert advice in message
-    assert no_advice not in message
-    assert "the reason" in message
+    registry = await serve(answer)
+    waits = Waits()
+    with waits.heard():
+        asking = asyncio.create_task(registry.client().head_digest(registry.reference, deadline))
+        await eventually(lambda: waits.reason is not None, within=10)
+    assert waits.reason == (
+        "waiting 15 s for the registry: 127.0.0.1 limits how often it may be asked, and the limit "
+        "is reached"
+    )
+    asking.cancel()
+    with suppress(asyncio.CancelledError):
+        await asking
+    assert waits.reason is None
