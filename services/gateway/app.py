@@ -17,6 +17,8 @@ from services.gateway.front import Front
 from services.gateway.handlers.shifter import ShifterHandlers
 from services.gateway.handlers.v1.account import AccountHandlers
 from services.gateway.handlers.v1.docs import DocsHandlers
+from services.gateway.handlers.v1.exports import ExportHandlers
+from services.gateway.handlers.v1.finding import Finder
 from services.gateway.handlers.v1.images import ImageHandlers
 from services.gateway.handlers.v1.imports import ImportHandlers
 from services.gateway.handlers.v1.lifecycle import LifecycleHandlers
@@ -135,9 +137,11 @@ class Gateway:
         self._sweep = Sweep(
             grace=settings.pull.lease if bus.durable else 0.0, hearing=lambda: bus.connected
         )
+        finder = Finder(self._pulls, lookups)
         images_v1 = ImageHandlers(
             self._pulls,
             lookups,
+            finder,
             repeated=repeated,
             sharing=Sharing(catalog),
             cursors=cursors,
@@ -154,6 +158,13 @@ class Gateway:
             ),
             ImportHandlers(self._pulls, imports),
             ReaderHandlers(self._pulls),
+            ExportHandlers(
+                finder,
+                lookups,
+                self._usage,
+                settings.systems,
+                per_user=settings.gateway.exports_per_user,
+            ),
             images_v1,
             *self._jobs.handlers,
             UsageHandlers(self._usage, self._pulls, cursors),

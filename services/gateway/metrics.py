@@ -13,7 +13,9 @@ REQUESTS = RequestTimes(
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30),
 )
 REGISTRY.register(REQUESTS)
-STREAMS = Gauge("dray_http_streams", "Streams of events that are being followed.")
+STREAMS = Gauge("dray_http_streams", "Streams of events that are being followed, and exports.")
+EXPORTS = Counter("dray_exports_total", "Transfers of images' files that ended.", ("outcome",))
+EXPORTED_BYTES = Counter("dray_exported_bytes_total", "Bytes of images that were sent.")
 NOT_LET_IN = Counter(
     "dray_not_let_in_total",
     "Requests of those who could not prove who they are, or may not do this, by error code.",

@@ -85,6 +85,7 @@ class Transitions:
                 total=event.total,
                 rate=event.rate,
                 layers=event.layers,
+                waiting=event.waiting,
             )
         return Change(record.but(**changes))
 

@@ -15,6 +15,7 @@ from shared.api.agent import (
     PrepareRequest,
     ProgramView,
 )
+from shared.api.exports import ExportView
 from shared.api.images import (
     ImageDetail,
     ImagePage,
@@ -25,7 +26,7 @@ from shared.api.images import (
     SystemsView,
 )
 from shared.api.imports import ImportRequest
-from shared.api.inside import InsideRequest, InsideView
+from shared.api.inside import InsideRequest, InsideView, SiteView
 from shared.api.jobs import (
     JobPage,
     JobRequest,
@@ -71,6 +72,7 @@ __all__ = [
     "DeadLettersView",
     "ExpireRequest",
     "ExpiredView",
+    "ExportView",
     "ImageDetail",
     "ImagePage",
     "ImageView",
@@ -105,6 +107,7 @@ __all__ = [
     "ReadersView",
     "ReferenceView",
     "ReferencesView",
+    "SiteView",
     "StagingView",
     "SystemsView",
     "TicketRequest",

@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
-from services.converter.packing.tar_sparse import Regions
 from services.converter.trees.errors import SHOWN, TreeChangedError, TreeUnreadableError
 from services.converter.trees.ordered import Task, ordered
 from services.converter.trees.places import DIRECTORY, FILE, open_below
-from services.converter.trees.rows import Row
-from services.converter.trees.tar_writer import END, Xattrs, entry, padding, sparse_entry
 from shared.image import kinds
+from shared.image.tar.row import Row
+from shared.image.tar.writer import END, Regions, Xattrs, entry, padding, sparse_entry
 
 _PIECE: Final = 4 << 20
 _SMALL: Final = 1 << 20
@@ -29,7 +28,7 @@ _READ_AHEAD: Final = 64 << 20
 _MAX_REGIONS: Final = 1 << 16
 # What this host thinks of a file, and not what the file is: labels, and lists that images have no
 # use for.
-_HOSTS_OWN: Final = (b"system.", b"security.selinux", b"security.SMACK64")
+HOSTS_OWN: Final = (b"system.", b"security.selinux", b"security.SMACK64")
 _WITH_XATTRS: Final = frozenset((kinds.FILE, kinds.DIRECTORY))
 
 
@@ -249,7 +248,7 @@ def _xattrs(fd: int) -> Xattrs:
     for text in names:
         name = os.fsencode(text)
         # A pax record's key ends at its first "=".
-        if name.startswith(_HOSTS_OWN) or b"=" in name:
+        if name.startswith(HOSTS_OWN) or b"=" in name:
             continue
         try:
             found.append((name, os.getxattr(fd, text)))

@@ -8,15 +8,17 @@ import select
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
 from services.converter.packing.limits import Limits
 from services.converter.trees.contents import Contents
 from services.converter.trees.parts import PARTS, cut, least_weight
-from services.converter.trees.rows import Row, decoded, encoded
-from services.converter.trees.squashed import SquashContents, SquashWalk, opened
-from services.converter.trees.walk import Walk
+from services.converter.trees.rows import decoded, encoded
+from services.converter.trees.squashed import SquashWalk, opened
+from services.converter.trees.walk import Noted, Walk
 from shared.image.errors import WorkCancelledError
+from shared.image.tar.contents import SquashContents
+from shared.image.tar.row import Row
 from shared.models import Strict
 
 _ROWS_AT_ONCE: Final = 4096
@@ -43,6 +45,7 @@ class Listing(Strict):
     sockets: int
     mounts: tuple[str, ...]
     snapshots: tuple[str, ...]
+    notes: tuple[str, ...]
     parts_start: int
     parts_length: int
 
@@ -67,7 +70,7 @@ def list_tree(order: bytes, fds: Sequence[int]) -> bytes:
     )
     state = os.fstat(root)
     identity = f"{wanted.scope} tree {state.st_dev} {state.st_ino}\n".encode()
-    return _listed(wanted, walk, identity, spool, owner)
+    return listed(wanted, walk, identity, spool=spool, owner=owner)
 
 
 def list_squashfs(order: bytes, fds: Sequence[int]) -> bytes:
@@ -78,7 +81,7 @@ def list_squashfs(order: bytes, fds: Sequence[int]) -> bytes:
         state = os.fstat(image)
         walk = SquashWalk(squashfs, state.st_size, wanted.limits, wanted.max_rows)
         identity = f"{wanted.scope} squashfs {file_identity(state)}\n".encode()
-        return _listed(wanted, walk, identity, spool, owner)
+        return listed(wanted, walk, identity, spool=spool, owner=owner)
 
 
 def read_tree(order: bytes, fds: Sequence[int]) -> bytes:
@@ -86,7 +89,7 @@ def read_tree(order: bytes, fds: Sequence[int]) -> bytes:
     wanted = ReadOrder.model_validate_json(order)
     root, spool, pipe = fds
     contents = Contents(root, threads=wanted.threads)
-    _write(contents.tar(decoded(spool, wanted.start, wanted.length)), pipe)
+    write(contents.tar(decoded(spool, wanted.start, wanted.length)), pipe)
     return b"{}"
 
 
@@ -96,7 +99,7 @@ def read_squashfs(order: bytes, fds: Sequence[int]) -> bytes:
     image, spool, pipe = fds
     with opened(image) as squashfs:
         contents = SquashContents(squashfs)
-        _write(contents.tar(decoded(spool, wanted.start, wanted.length)), pipe)
+        write(contents.tar(decoded(spool, wanted.start, wanted.length)), pipe)
     return b"{}"
 
 
@@ -110,9 +113,24 @@ def file_identity(state: os.stat_result) -> str:
     return f"{state.st_dev} {state.st_ino} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
 
 
-def _listed(
-    wanted: ListOrder, walk: Walk | SquashWalk, identity: bytes, spool: int, owner: int
+class Lister(Protocol):
+    """Walks over a tree."""
+
+    noted: Noted
+
+    def rows(self) -> Iterator[Row]: ...
+
+
+def listed(
+    wanted: ListOrder,
+    walk: Lister,
+    identity: bytes,
+    *,
+    spool: int,
+    owner: int,
+    notes: tuple[str, ...] = (),
 ) -> bytes:
+    """The answer, when all is in the spool."""
     began = time.time_ns()
     length = _spool(map(encoded, _while_wanted(walk.rows(), owner)), spool)
     noted = walk.noted
@@ -125,6 +143,7 @@ def _listed(
         sockets=noted.sockets,
         mounts=_shown(noted.mounts),
         snapshots=_shown(noted.snapshots),
+        notes=notes,
         parts_start=length,
         parts_length=_spool([PARTS.dump_json(tuple(parts))], spool),
     )
@@ -150,7 +169,7 @@ def _while_wanted(rows: Iterator[Row], owner: int) -> Iterator[Row]:
         yield row
 
 
-def _write(pieces: Iterator[bytes], pipe: int) -> None:
+def write(pieces: Iterator[bytes], pipe: int) -> None:
     try:
         for piece in pieces:
             _write_all(piece, pipe)

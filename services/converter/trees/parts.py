@@ -13,7 +13,8 @@ from zlib import crc32
 
 from pydantic import TypeAdapter
 
-from services.converter.trees.rows import Row, encoded, stamped
+from services.converter.trees.rows import encoded, stamped
+from shared.image.tar.row import Row
 from shared.models import Bytes, Sha256
 
 MAX_PARTS: Final = 200

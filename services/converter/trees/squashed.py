@@ -11,24 +11,19 @@ from typing import Final
 
 from services.converter.packing.errors import LayerTooLargeError
 from services.converter.packing.limits import MAX_PATH, Limits
-from services.converter.packing.tar_sparse import Regions
 from services.converter.sources.errors import ArchiveInvalidError
 from services.converter.trees.errors import TreeInvalidError, TreeTooLargeError
-from services.converter.trees.links import Links
-from services.converter.trees.rows import Row
-from services.converter.trees.tar_writer import END, entry, padding, sparse_entry
 from services.converter.trees.walk import Noted
 from shared.image import kinds
 from shared.image.errors import ImageCorruptError
-from shared.image.kinds import BLOCK_SIZE_MASK
 from shared.image.reading.inode import Inode
 from shared.image.reading.reader import SquashImage
+from shared.image.tar.contents import row_of
+from shared.image.tar.links import Links
+from shared.image.tar.row import Row
 
-_SECOND: Final = 1_000_000_000
 # Of all files: blocks may be holes, and hostile files share one list of them.
 _MAX_BLOCKS: Final = 1 << 28
-_DEVICES: Final = frozenset((kinds.BLOCK_DEVICE, kinds.CHARACTER_DEVICE))
-_PIECE: Final = 1 << 20
 
 
 @contextmanager
@@ -68,7 +63,7 @@ class SquashWalk:
                     raise TreeInvalidError(
                         f"the squashfs has a path of {len(path):,} bytes: {path[:200]!r}…"
                     )
-                row = _row(path, inode)
+                row = row_of(path, inode)
                 if inode.kind != kinds.DIRECTORY and inode.links > 1:
                     first = links.first_name(0, inode.reference, path)
                     if first is not None:
@@ -97,89 +92,3 @@ class SquashWalk:
         self._blocks += inode.list_length
         if self._blocks > _MAX_BLOCKS:
             raise TreeTooLargeError(f"the squashfs has more than {_MAX_BLOCKS:,} blocks")
-
-
-class SquashContents:
-    """Gives the tar of some rows of an image."""
-
-    def __init__(self, image: SquashImage) -> None:
-        self._image = image
-
-    def tar(self, rows: Iterator[Row]) -> Iterator[bytes]:
-        waiting: list[bytes] = []
-        length = 0
-        for row in rows:
-            for piece in self._entry(row):
-                waiting.append(piece)
-                length += len(piece)
-                if length >= _PIECE:
-                    yield b"".join(waiting)
-                    waiting, length = [], 0
-        yield b"".join([*waiting, END])
-
-    def _entry(self, row: Row) -> Iterator[bytes]:
-        if row.kind == kinds.HARD_LINK:
-            yield entry(row)
-            return
-        inode = self._image.inode(row.place)
-        xattrs = tuple(pair for pair in self._image.xattrs(inode) if b"=" not in pair[0])
-        if row.kind != kinds.FILE:
-            yield entry(row, xattrs)
-            return
-        regions = self._regions(inode)
-        data = sum(length for _, length in regions)
-        if data > row.stored:
-            raise ImageCorruptError(f"{row.path[:200]!r} has more data than it says")
-        if data == row.size:
-            yield entry(row, xattrs)
-            rest = padding(data)
-        else:
-            head, over = sparse_entry(row, regions, xattrs)
-            yield head
-            rest = bytes(over)
-        given = 0
-        for _, block in self._image.data(inode):
-            given += len(block)
-            yield block
-        if given != data:
-            raise ImageCorruptError(f"{row.path[:200]!r} has not the data that it says")
-        yield rest
-
-    def _regions(self, inode: Inode) -> Regions:
-        """Where its blocks are no holes; neighbours are one."""
-        block_size = self._image.superblock.block_size
-        regions: Regions = []
-        begin, offset = 0, 0
-        for size in self._image.block_sizes(inode):
-            end = min(offset + block_size, inode.size)
-            if not size & BLOCK_SIZE_MASK:
-                if offset > begin:
-                    regions.append((begin, offset - begin))
-                begin = end
-            offset = end
-        if inode.size > begin:
-            regions.append((begin, inode.size - begin))
-        return regions
-
-
-def _row(path: bytes, inode: Inode) -> Row:
-    is_file = inode.kind == kinds.FILE
-    device = 0
-    if inode.kind in _DEVICES:
-        minor = inode.device & 0xFF | (inode.device >> 12) & 0xFFF00
-        device = os.makedev(inode.device >> 8 & 0xFFF, minor)
-    size = inode.size if is_file else 0
-    return Row(
-        path,
-        inode.kind,
-        inode.mode,
-        inode.uid,
-        inode.gid,
-        inode.mtime * _SECOND,
-        0,
-        size,
-        size - min(size, inode.sparse),
-        inode.reference,
-        device,
-        inode.target,
-    )

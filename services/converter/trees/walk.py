@@ -21,11 +21,11 @@ from services.converter.trees.errors import (
     TreeTooLargeError,
     TreeUnreadableError,
 )
-from services.converter.trees.links import Links
 from services.converter.trees.places import DIRECTORY, FILE, open_below
-from services.converter.trees.rows import Row
 from shared.image import kinds
 from shared.image.merging.budget import MAX_DEPTH
+from shared.image.tar.links import Links
+from shared.image.tar.row import Row
 
 # Snapshots that file systems show as directories: all of the tree again, once for each of them.
 SNAPSHOTS: Final = frozenset((b".snapshot", b".snapshots", b".snap", b".zfs", b".lustre"))

@@ -38,7 +38,9 @@ function row(cells) {
 function progressOf(pull) {
   if (pull.failure) return element("span", pull.failure.message, "reason");
   const progress = pull.progress;
-  if (!progress || !progress.total) return element("span", "waiting", "quiet");
+  if (!progress || !progress.total) {
+    return element("span", progress?.waiting ?? "waiting", "quiet");
+  }
   const holder = element("span");
   const bar = element("progress");
   bar.max = progress.total;
@@ -46,6 +48,7 @@ function progressOf(pull) {
   bar.setAttribute("aria-label", `${progress.stage} of ${pull.reference}`);
   const rate = progress.rate ? `, ${bytes(progress.rate)}/s` : "";
   holder.append(bar, ` ${bytes(progress.done)} of ${bytes(progress.total)}${rate}`);
+  if (progress.waiting) holder.append(element("span", ` ${progress.waiting}`, "quiet"));
   return holder;
 }
 

@@ -120,9 +120,10 @@ def decode(raw: bytes, compression: Compression, block_size: int) -> PackIndex:
         pairs = list(zip(_decode_strings(parts), _decode_strings(parts), strict=True))
         ends = [0, *accumulate(counts)]
         index.xattr_sets.extend(tuple(pairs[a:b]) for a, b in pairwise(ends))
+        whole = next(parts, None) is None
     except (StopIteration, ValueError) as exc:
         raise PackCorruptError("a pack's index cannot be decoded") from exc
-    if next(parts, None) is not None or not _consistent(index):
+    if not whole or not _consistent(index):
         raise PackCorruptError("a pack's index contradicts itself")
     return index
 

@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ from shared.image.squashfs.superblock import SIZE, Superblock
 from shared.models import Sha256
 
 _CHUNK: Final = 1 << 20
+
+Read = Callable[[int, int], bytes]
+"""So many bytes from a place on, or what there is of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +43,26 @@ class FoundImage:
 def read_image(path: Path) -> FoundImage:
     """What a file says of itself. Blocks, for some small reads."""
     with _opened(path) as fd:
-        size = os.fstat(fd).st_size
-        superblock = Superblock.unpack(os.pread(fd, SIZE, 0))
-        if superblock.bytes_used > size:
-            raise ImageCorruptError(
-                f"{path.name} has {size:,} bytes, and its superblock says "
-                f"{superblock.bytes_used:,}: it is cut short"
-            )
-        footer = os.pread(fd, FOOTER_SIZE, max(size - FOOTER_SIZE, superblock.bytes_used))
-        length = document_length(footer)
-        if length is None:
-            return FoundImage(path, size, superblock, None)
-        if length > size - superblock.bytes_used:
-            raise ImageCorruptError("what the image says of itself has an impossible length")
-        document = os.pread(fd, length, size - length)
+        return read_by(
+            lambda offset, count: os.pread(fd, count, offset), path, os.fstat(fd).st_size
+        )
+
+
+def read_by(read: Read, path: Path, size: int) -> FoundImage:
+    """The same of an image that is elsewhere; `path` is only what to call it."""
+    superblock = Superblock.unpack(read(0, SIZE))
+    if superblock.bytes_used > size:
+        raise ImageCorruptError(
+            f"{path.name} has {size:,} bytes, and its superblock says "
+            f"{superblock.bytes_used:,}: it is cut short"
+        )
+    footer = read(max(size - FOOTER_SIZE, superblock.bytes_used), FOOTER_SIZE)
+    length = document_length(footer)
+    if length is None:
+        return FoundImage(path, size, superblock, None)
+    if length > size - superblock.bytes_used:
+        raise ImageCorruptError("what the image says of itself has an impossible length")
+    document = read(size - length, length)
     description = decode(document, superblock.compression)
     if description.superblock != superblock.pack().hex():
         raise ImageCorruptError(f"{path.name} is damaged: its superblock is not what it was")
@@ -80,12 +89,12 @@ def verify_by_itself(image: FoundImage, cancelled: threading.Event) -> Sha256:
         if any(piece.count(0) != len(piece) for piece in padding):
             raise ImageCorruptError(f"{name} is damaged: the padding behind its tables is not 0")
         to_the_end = _digest(fd, tables.offset, image.size, cancelled)
-    recipe = _recipe(image, image.description, to_the_end)
+    recipe = recipe_of(image, image.description, to_the_end)
     verify_image(image.path, recipe, cancelled)
     return recipe.content_digest
 
 
-def _recipe(image: FoundImage, description: Description, sha256: Sha256) -> Recipe:
+def recipe_of(image: FoundImage, description: Description, sha256: Sha256) -> Recipe:
     """What the image was made by; for a recipe, the tables go on to the end of the file."""
     offset = description.tables.offset
     try:

@@ -1,8 +1,7 @@
 """READY images: list and lookup."""
 
 import json
-from functools import lru_cache
-from typing import Annotated, Final, get_args
+from typing import Annotated, Final
 
 from aiohttp import web
 from pydantic import Field
@@ -10,27 +9,21 @@ from pydantic import Field
 from services.gateway.auth.identity import Principal, principal_of
 from services.gateway.cursors import After, Cursors
 from services.gateway.directory import Entry
-from services.gateway.images import not_ready
-from services.gateway.lookups import Lookups, Rendered, etag_of
+from services.gateway.handlers.v1.finding import BY_ID, Finder, ImagePath
+from services.gateway.lookups import Lookups, etag_of
 from services.gateway.pulls import Pulls
 from services.gateway.repeated import RepeatedLookups
 from services.gateway.sharing import Sharing
-from services.gateway.transitions import PullTarget
 from services.gateway.usage.service import Usage
 from services.gateway.views import image_detail, image_view
 from shared.api import API, ImageDetail, ImagePage, ImageView, SystemsView
-from shared.catalog.records import ImageType
-from shared.errors import InvalidInputError, NotFoundError, UnknownSystemError
+from shared.errors import NotFoundError, UnknownSystemError
 from shared.http.answers import answer, read_query
 from shared.http.conditional import conditional
 from shared.http.operation import operation
 from shared.models import Strict, SystemName
 
-ONLY_SYSTEM: Final = "_"
-BY_ID: Final = "id"
 CURSORS: Final = "images"
-_TARGETS: Final = 16_384
-_TYPES: Final = frozenset(get_args(ImageType))
 
 
 class ImagesQuery(Strict):
@@ -40,14 +33,6 @@ class ImagesQuery(Strict):
     after: After = None
     """`next` of the page before."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-
-
-class ImagePath(Strict):
-    """Which image. `system` may be _ where the site has only one; `type` may be id."""
-
-    system: str
-    type: str
-    reference: str
 
 
 class ImageQuery(Strict):
@@ -63,6 +48,7 @@ class ImageHandlers:
         self,
         pulls: Pulls,
         lookups: Lookups,
+        finder: Finder,
         *,
         repeated: RepeatedLookups,
         sharing: Sharing,
@@ -71,11 +57,11 @@ class ImageHandlers:
     ) -> None:
         self._pulls = pulls
         self._lookups = lookups
+        self._finder = finder
         self._repeated = repeated
         self._sharing = sharing
         self._cursors = cursors
         self._usage = usage
-        self._target = lru_cache(_TARGETS)(pulls.target)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -122,7 +108,7 @@ class ImageHandlers:
         `sharing`, the answer also tells what the image is made of.
         """
         principal = principal_of(request)
-        entry, made = await self._found(request, principal)
+        entry, made = await self._finder.image(request, principal)
         self._usage.note("lookups", principal, entry)
         if request.query_string and read_query(request, ImageQuery).sharing:
             return await self._detailed(entry, principal)
@@ -139,21 +125,3 @@ class ImageHandlers:
         packs = [share.pack for share in record.current.shares]
         others = await self._sharing.others(record.current.image_id, packs)
         return answer(image_detail(view, record.current, others))
-
-    async def _found(self, request: web.Request, principal: Principal) -> tuple[Entry, Rendered]:
-        """The image that a path names, by its reference or by its id."""
-        parts = request.match_info
-        named, itype, reference = parts["system"], parts["type"], parts["reference"]
-        system = None if named == ONLY_SYSTEM else named
-        if itype == BY_ID:
-            system = self._pulls.system(system)
-            if found := await self._lookups.by_id(principal, system, reference):
-                return found
-            raise NotFoundError(f"there is no READY image with the id {reference} on {system}")
-        if itype not in _TYPES:
-            raise InvalidInputError(f"there is no type '{itype}'; write docker, custom, or {BY_ID}")
-        target: PullTarget = self._target(system, itype, reference)
-        found = self._lookups.at_hand(principal, target)
-        if found or (found := await self._lookups.image(principal, target)):
-            return found
-        raise not_ready(target, await self._lookups.standing(principal, target))

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from services.gateway.auth.identity import NotAllowedError, Scope, principal_of
 from services.gateway.expiring import PullUnderWayError, last_use
-from services.gateway.handlers.v1.images import BY_ID, ONLY_SYSTEM, ImagePath
+from services.gateway.handlers.v1.finding import BY_ID, ONLY_SYSTEM, ImagePath
 from services.gateway.images import is_image_id
 from services.gateway.lifecycle import Lifecycle
 from services.gateway.pulls import Pulls

@@ -1,7 +1,7 @@
 """Which inodes have been listed already under another name: as many as there are, on disk.
 
 Only inodes with several names are asked for; a table of SQLite keeps a few MiB of them in memory
-and spills the rest into a file without a name.
+and spills the rest into a file without a name, for whoever may open files.
 """
 
 import sqlite3
@@ -15,9 +15,9 @@ _SIGNED: Final = 1 << 64
 class Links:
     """Finds the first name of an inode. Used by one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_disk: bool = True) -> None:
         # "" is a database on disk that ends with its connection.
-        self._table = sqlite3.connect("", isolation_level=None)
+        self._table = sqlite3.connect("" if on_disk else ":memory:", isolation_level=None)
         self._table.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._table.execute("PRAGMA journal_mode = OFF")
         self._table.execute(

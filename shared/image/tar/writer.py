@@ -5,13 +5,13 @@ attributes, and the maps of sparse files (format 1.0).
 """
 
 import os
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from services.converter.packing.tar_header import BLOCK
-from services.converter.packing.tar_sparse import Regions
-from services.converter.trees.rows import Row
 from shared.image import kinds
+from shared.image.tar.row import Row
 
+BLOCK: Final = 512
 END: Final = bytes(2 * BLOCK)
 _FLAGS: Final = {
     kinds.FILE: b"0",
@@ -22,6 +22,7 @@ _FLAGS: Final = {
     kinds.DIRECTORY: b"5",
     kinds.FIFO: b"6",
 }
+_PIECE: Final = 1 << 20
 _MAX_NAME: Final = 100
 _MAX_ID: Final = 0o7777777
 _MAX_SIZE: Final = 0o77777777777
@@ -30,6 +31,8 @@ _SECOND: Final = 1_000_000_000
 _BLANKS: Final = 8 * ord(" ")
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
+Regions = list[tuple[int, int]]
+"""The offsets and lengths of what is no hole."""
 
 
 def entry(row: Row, xattrs: Xattrs = ()) -> bytes:
@@ -53,6 +56,19 @@ def sparse_entry(row: Row, regions: Regions, xattrs: Xattrs = ()) -> tuple[bytes
     records[b"GNU.sparse.name"] = row.path
     records[b"GNU.sparse.realsize"] = b"%d" % row.size
     return _extension(row, records) + _header(row.path, row, size) + text, -data % BLOCK
+
+
+def gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, in fewer pieces."""
+    waiting: list[bytes] = []
+    length = 0
+    for piece in pieces:
+        waiting.append(piece)
+        length += len(piece)
+        if length >= _PIECE:
+            yield b"".join(waiting)
+            waiting, length = [], 0
+    yield b"".join(waiting)
 
 
 def padding(size: int) -> bytes:

@@ -1,0 +1,1 @@
+"""An image as an OCI layout of one layer, for `dray export`."""

@@ -1,0 +1,1 @@
+"""A root file system as a tar that nothing but its files decide."""
