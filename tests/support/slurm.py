@@ -25,7 +25,7 @@ from tests.support.conditions import eventually
 from tests.support.munged import Munged
 from tests.support.ports import free_port
 from tests.support.processes import ServerProcess
-from tests.support.slurm_conf import LOGS, Hooks, configuration
+from tests.support.slurm_conf import LOGS, TMP, Hooks, configuration
 from tests.support.users import NOBODY
 
 PROGRAMS: Final = {"slurmctld": "slurmctld", "slurmd": "slurmd", "srun": "slurm-client"}
@@ -273,8 +273,9 @@ class Slurm:
     def _configure(self) -> None:
         for name in ("state", "spool", "run", "log"):
             (self.directory / name).mkdir()
-        self.work.mkdir()
-        self.work.chmod(0o1777)
+        for place in (self.work, *(self.directory / TMP / node for node in self.nodes)):
+            place.mkdir(parents=True)
+            place.chmod(0o1777)
         (self.directory / "cgroup.conf").write_text("")
         (self.directory / "plugstack.conf").write_text(self.hooks.plugstack)
         if self.hooks.burst_buffer_lua is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LOGS = "log"
+TMP = "tmp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ def configuration(
         "CommunicationParameters": "NoInAddrAny,NoCtldInAddrAny",
         "StateSaveLocation": f"{directory}/state",
         "SlurmdSpoolDir": f"{directory}/spool/%n",
+        # Each node has one of its own, as if it were a machine.
+        "TmpFS": f"{directory}/{TMP}/%n",
         "SlurmctldPidFile": f"{directory}/run/slurmctld.pid",
         "SlurmdPidFile": f"{directory}/run/%n.pid",
         "SlurmctldLogFile": f"{directory}/{LOGS}/slurmctld.log",

@@ -1,6 +1,7 @@
 """What deploy/slurm holds, installed for a private Slurm as a site would install it."""
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import pytest
 from tests.support.slurm_conf import Hooks
 from tests.support.slurm_images import WHERE
 from tests.support.slurm_site import Cluster
-from tests.support.users import REPOSITORY
+from tests.support.users import REPOSITORY, ordinary_environment, ordinary_python
 
 SOURCE = REPOSITORY / "deploy/slurm"
 HEADER = Path("/usr/include/slurm/spank.h")
@@ -115,3 +116,20 @@ def install(
     }
     cluster.slurm.hooks = Hooks(**{**given, **hooks})  # type: ignore[arg-type]
     return Installed(dray, scripts, conf, base / "nodes", spool, plugin, site.socket_template)
+
+
+def install_command(cluster: Cluster, name: str, module: str) -> Path:
+    """A command for every user: the nodes of this Slurm are one machine, and have one PATH.
+
+    The directory that it is in.
+    """
+    place = cluster.slurm.directory / "commands"
+    place.mkdir(exist_ok=True)
+    socket = cluster.site.socket_template.replace("%n", "$SLURMD_NODENAME")
+    packages = shlex.quote(ordinary_environment()["PYTHONPATH"])
+    (place / name).write_text(
+        f'#!/bin/sh\nexport PYTHONPATH={packages} DRAY_SOCKET="{socket}"\n'
+        f'exec {ordinary_python()} -c "from {module} import main; main()" "$@"\n'
+    )
+    (place / name).chmod(0o755)
+    return place
