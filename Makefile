@@ -1,7 +1,7 @@
 # Everything starts here; `make` alone says what there is. Needs Python 3.11 or newer, no more.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo slurm-demo slurm-ready test bench lint types fmt clean venv venv-dev test-ready
+.PHONY: help demo slurm-demo slurm-ready test bench fuzz lint types fmt clean venv venv-dev venv-fuzz test-ready
 
 # Servers live in sbin, which an ordinary user's PATH may lack.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -16,6 +16,8 @@ help:
 	@echo "make test ARGS='-k reference'  run some"
 	@echo "make bench                     Dray beside its peers: a quiet machine, root, an hour"
 	@echo "make bench ARGS='--help'       what can be chosen"
+	@echo 'make fuzz                      look for inputs that parsers fail at, a minute for each'
+	@echo "make fuzz ARGS='squashfs 600'  for one of them, so many seconds"
 	@echo 'make lint types fmt            ruff check and format --check; mypy; format the code'
 	@echo 'make clean                     remove the demo'\''s and bench'\''s data, and caches of tools'
 
@@ -26,10 +28,13 @@ slurm-demo: venv slurm-ready
 	@.venv/bin/python -m deploy.slurm_demo $(if $(KEEP),--keep)
 
 test: test-ready
-	@.venv/bin/pytest $(ARGS)
+	@.venv/bin/pytest @tests/at_once.args $(ARGS)
 
 bench: test-ready
 	@.venv/bin/python -m bench.convert $(ARGS)
+
+fuzz: venv-fuzz
+	@.venv/bin/python -m tests.fuzz $(ARGS)
 
 lint: venv-dev
 	.venv/bin/ruff check .
@@ -43,7 +48,7 @@ fmt: venv-dev
 	.venv/bin/ruff format .
 
 clean:
-	rm -rf .demo .slurm-demo .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .demo .slurm-demo .bench .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 venv:
@@ -51,6 +56,9 @@ venv:
 
 venv-dev:
 	@deploy/bootstrap/venv.sh dev
+
+venv-fuzz:
+	@deploy/bootstrap/venv.sh fuzz
 
 test-ready: venv-dev
 	@deploy/bootstrap/test_tools.sh

@@ -4,6 +4,7 @@ import errno
 import http.client
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -11,8 +12,9 @@ from urllib.parse import quote
 from cli import defaults
 from cli import http as wire
 from cli.answers import NodeProgram, Program, reading
-from cli.errors import UnreachableError
+from cli.errors import RefusedError, UnreachableError
 from cli.http import Answer, Json, UnixConnection
+from shared.inside.site import Site
 
 MARGIN: Final = 10.0
 """The agent gives up before we do, and says why."""
@@ -147,6 +149,22 @@ class Agent:
         answer = self._call("POST", path, body, wait + MARGIN)
         with reading("the agent's answer"):
             return Path(answer.body["path"])
+
+    def site(self) -> Site:
+        """What the site has in images; nothing, where an agent is too old to say."""
+        try:
+            body = self._call("GET", "/v1/site", None, MARGIN).body
+        except RefusedError as exc:
+            if exc.answered != HTTPStatus.NOT_FOUND:
+                raise
+            return Site()
+        with reading("what this site has in images"):
+            return Site(
+                tuple(map(str, body["site_fs"])),
+                str(body["tmp_size"]),
+                tuple(map(str, body["changes"])),
+                tuple(map(str, body["modules"])),
+            )
 
     def release(self, job_id: str, wait: float) -> None:
         """End a job: when this returns, nothing of it is mounted. Safe to repeat."""

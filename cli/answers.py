@@ -34,6 +34,7 @@ class Progress:
     total: int
     rate: float
     layers: tuple[Layer, ...]
+    waiting: str | None = None
 
 
 class Program(Protocol):
@@ -179,7 +180,14 @@ def _read_progress(raw: Json) -> Progress:
         Layer(entry["digest"], entry["done"], entry["total"], entry["cached"])
         for entry in raw["layers"]
     )
-    return Progress(State(raw["stage"]), raw["done"], raw["total"], raw["rate"], tuple(layers))
+    return Progress(
+        stage=State(raw["stage"]),
+        done=raw["done"],
+        total=raw["total"],
+        rate=raw["rate"],
+        layers=tuple(layers),
+        waiting=raw.get("waiting"),
+    )
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def convert(
             metavar="IMAGE",
             help="An image as for `dray pull`, or a file: ./image.tar, ./layout, "
             "docker-archive:PATH[:NAME], oci-archive:PATH[:NAME], oci:DIR[:NAME], tar:PATH, "
-            "dir:PATH, squashfs:PATH.",
+            "dir:PATH, squashfs:PATH, ext4:PATH, xfs:PATH, disk:PATH, qcow2:PATH, vmdk:PATH.",
             show_default=False,
         ),
     ],

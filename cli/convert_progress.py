@@ -12,6 +12,7 @@ from cli.progress import Bars
 from shared.progress import Part
 from shared.states import State
 from shared.tasks import cancel_all
+from shared.waiting import Waits
 
 INTERVAL: Final = 0.1
 STAGES: Final = {
@@ -41,6 +42,7 @@ class Watching:
     whole: Part | None = None
     began: float = field(default_factory=time.monotonic)
     made: set[str] = field(default_factory=set)
+    waits: Waits = field(default_factory=Waits)
 
     def expect(self, parts: dict[str, Part]) -> None:
         # After a repair the layers are gone through again, and most are found.
@@ -71,6 +73,7 @@ class Watching:
                 Layer(name, min(part.done, part.total), part.total, part.cached)
                 for name, part in self.parts.items()
             ),
+            waiting=self.waits.reason,
         )
 
 
@@ -96,7 +99,7 @@ class Meter:
             yield self._watching
             return
         bars = Bars(stderr=True, meaning=STAGES)
-        with bars.drawing:
+        with bars.drawing, self._watching.waits.heard():
             task = asyncio.create_task(self._draw(bars))
             try:
                 yield self._watching

@@ -4,8 +4,10 @@ What the kernel allows is tried by another process: it cannot be undone, and onl
 """
 
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -64,6 +66,7 @@ def examined(socket: Path | None, trouble: Trouble) -> Findings:
         yield ok("namespaces", "you may make those that entering an image takes")
         yield _overlays()
     yield from sysctls(Path("/proc/sys"))
+    yield dray_enter(Path(sysconfig.get_path("scripts")))
     if socket is not None:
         yield agent(socket)
     yield from job(socket)
@@ -80,6 +83,19 @@ def sysctls(directory: Path) -> Findings:
             key = name.replace("/", ".")
             text = f"{key} is {found}: ordinary users make no namespaces of their own"
             yield note("sysctl", text, f"For root: sysctl -w {wanted}")
+
+
+def dray_enter(scripts: Path) -> Finding:
+    """Whether the helper in C is there, which an installation without a compiler goes without."""
+    found = shutil.which("dray-enter") or shutil.which("dray-enter", path=str(scripts))
+    if found is not None:
+        return ok("dray-enter", f"{found} takes ranks inside")
+    return note(
+        "dray-enter",
+        "not here: there was no C compiler, or no make, when Dray was installed",
+        "Ranks enter by `dray run`, which costs each the start of Python. Install gcc and make, "
+        "and then Dray once more.",
+    )
 
 
 def agent(socket: Path) -> Finding:

@@ -13,17 +13,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Final, NoReturn
 
+from cli import lacking
 from cli.errors import EXIT_NOT_RUN, CliError
 from shared import linux
 from shared.errors import DrayError
 from shared.inside.assemble import assemble
 from shared.inside.enter import REFUSING, change_root, join
 from shared.inside.environment import DEFAULT_PATH
-from shared.inside.host import host_mounts, own_directories
 from shared.inside.people import Person
 from shared.inside.plan import Plan
+from shared.inside.site import Site
 from shared.inside.volumes import Volume
 
+_NO_SITE: Final = Site()
 # CPython ignores these; a command expects the default.
 _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 _WANTED: Final = {
@@ -71,14 +73,16 @@ def enter(
     env: Mapping[str, str],
     workdir: str | None = None,
     volumes: Sequence[Volume] = (),
+    site: Site = _NO_SITE,
 ) -> NoReturn:
     """Replace this process, which must have one thread only, by the command in the image.
 
     `workdir` must exist in there; without one it is the current directory, else home, else "/".
     """
     person, here = Person.here(), _working_directory()
-    mounts = (*host_mounts(person), *own_directories(person, here))
-    plan = Plan(str(root), (*mounts, *(volume.mount for volume in volumes)))
+    mounts = (*site.mounts(person, own=(here,)), *(volume.mount for volume in volumes))
+    plan = Plan(str(root), mounts, reserved=site.reserved)
+    seen = lacking.seen(site)
     make_namespaces()
     try:
         inside = assemble(plan, in_user_namespace=person.uid != 0)
@@ -91,6 +95,7 @@ def enter(
     except DrayError as exc:
         raise EnterError(exc.message) from exc
     _give_up_privileges()
+    lacking.say_file_systems(seen)
     _change_directory(workdir, (here, person.home))
     execute(command, env)
 

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -85,6 +86,22 @@ class Gateway:
             self._bases.append(self._bases.pop(0))
             raise UnreachableError(f"the connection to {base.name} broke ({_why(exc)})") from exc
 
+    @contextmanager
+    def opened(self, path: str, headers: Mapping[str, str]) -> Iterator[http.client.HTTPResponse]:
+        """A long answer of the gateway at hand; where that fails, the next one is at hand."""
+        base = self._bases[0]
+        try:
+            given = {**headers, **base.prove()}
+            with wire.opened(base.connect, f"{API}{path}", SILENCE, given) as response:
+                yield response
+        except (OSError, http.client.HTTPException) as exc:
+            self._bases.append(self._bases.pop(0))
+            raise UnreachableError(f"the connection to {base.name} broke ({_why(exc)})") from exc
+        except RefusedError as exc:
+            if exc.answered >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                self._bases.append(self._bases.pop(0))
+            raise
+
     def image(self, reference: str, system: str | None) -> Json:
         return self.on_image("GET", reference, system).body
 
@@ -103,7 +120,7 @@ class Gateway:
         body: Mapping[str, Any] | None = None,
     ) -> Answer:
         """Ask about an image, by its reference or its id."""
-        path = f"{_image_path(image, system)}{below}"
+        path = f"{image_path(image, system)}{below}"
         try:
             return self.call(method, path, query=query, body=body)
         except RefusedError as exc:
@@ -195,7 +212,7 @@ class Gateway:
         )
 
 
-def _image_path(image: str, system: str | None) -> str:
+def image_path(image: str, system: str | None) -> str:
     """Where the API has an image, by its reference or its id."""
     kind = "id" if ID.fullmatch(image) else "custom" if is_imported(image) else "docker"
     if kind != "id":

@@ -1,7 +1,7 @@
 """`dray hook prolog` and `epilog`: a job comes to a node, and leaves it.
 
-What became of its images is left in a file for the job's own processes, since no scheduler carries
-a prolog's words to a user: the SPANK plugin reads it, and tells.
+What became of its images is left in a file, since no scheduler carries a prolog's words to a user:
+the SPANK plugin reads it as root, and tells.
 """
 
 import os
@@ -19,6 +19,8 @@ from cli.hook_job import failures_of
 from cli.hook_notes import Notes, checked
 from cli.job_images import IMAGE_ID, IMAGES, read_images, read_pulls, written
 from shared.errors import DrayError
+from shared.inside.devices import VARIABLES
+from shared.inside.module_names import read_module_names
 from shared.inside.volumes import parse_volumes
 
 AGENT_SECONDS: Final = 15.0
@@ -31,10 +33,6 @@ TRY_AGAIN: Final = 0.25
 READY: Final = "ready"
 FAILED: Final = "failed"
 INSIDE: Final = "inside"
-DEVICES: Final = (
-    *("SLURM_STEP_GPUS", "SLURM_JOB_GPUS"),
-    *("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
-)
 SUFFIX: Final = ".images"
 MAX_REASON: Final = 1000
 
@@ -58,8 +56,8 @@ class Wanted:
         """What the scheduler alone knew of the volumes' paths is put in."""
         known = {name: value for name, value in os.environ.items() if name.startswith("SLURM_")}
         volumes = tuple(volume.text for volume in parse_volumes([self.volumes], env=known))
-        modules = tuple(part for part in self.modules.split(",") if part)
-        devices = {name: os.environ[name] for name in DEVICES if os.environ.get(name)}
+        modules = read_module_names([self.modules])
+        devices = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
         return replace(user, volumes=volumes, modules=modules, devices=devices)
 
 
@@ -73,7 +71,7 @@ class Verdicts:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def write(self, job_id: str, uid: int | None, prepared: Prepared) -> None:
+    def write(self, job_id: str, prepared: Prepared) -> None:
         if prepared.ready:
             lines = [READY]
             if prepared.images:
@@ -88,11 +86,10 @@ class Verdicts:
         path = self._path(job_id)
         partial = path.with_suffix(".partial")
         partial.unlink(missing_ok=True)
-        # The job's user alone may read it: which images somebody uses is nobody else's business.
+        # Ours alone: the plugin reads it before a step is its user's, who could otherwise change
+        # it. And which images somebody uses is nobody else's business.
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            if uid is not None and os.geteuid() == 0:
-                os.fchown(descriptor, uid, -1)
             file.write("\n".join(lines) + "\n")
         partial.replace(path)
 
@@ -118,7 +115,7 @@ class Place:
         self._notes.drop(checked(job_id))
         self._verdicts.drop(job_id)  # of this id's last job
         prepared = self._prepared(job_id, whose, wanted, url, wait)
-        self._verdicts.write(job_id, whose.uid, prepared)
+        self._verdicts.write(job_id, prepared)
         if not prepared.ready:
             raise NotPreparedError(f"job {job_id} has no image here: {prepared.message}")
         self._tell(wait)

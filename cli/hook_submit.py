@@ -18,6 +18,7 @@ from cli.errors import CliError, RefusedError, UsageError
 from cli.follow import follow
 from cli.gateway import Gateway, PullWish
 from cli.output import complain
+from shared.inside.module_names import PATTERN, read_module_names
 from shared.states import State
 
 Missing = Literal["pull", "wait", "fail"]
@@ -25,7 +26,7 @@ MISSPELT_SECONDS: Final = 5.0
 """How long a pull that is only started is watched: a name that is wrong shows at once."""
 LOOK_AGAIN: Final = 0.25
 QUIET_SECONDS: Final = 10.0
-_MODULE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
+_MODULE: Final = re.compile(PATTERN)
 _OF_THE_JOB: Final = re.compile(r"\$\{?(SLURM_[A-Z_]+)")
 ID: Final = "id:"
 
@@ -105,16 +106,17 @@ def _volumes(text: str) -> str:
         return ""
     from shared.inside.volumes import parse_volumes  # noqa: PLC0415
 
-    later = {name: f"${{{name}}}" for name in _OF_THE_JOB.findall(text)}  # Slurm will set it
-    return ";".join(volume.text for volume in parse_volumes([text], env={**os.environ, **later}))
+    later = _OF_THE_JOB.findall(text)  # Slurm will set it
+    volumes = parse_volumes([text], env=os.environ, later=later)
+    return ";".join(volume.text for volume in volumes)
 
 
 def _modules(text: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in re.split(r"[,;]", text) if part.strip())
+    names = read_module_names([text])
     for name in names:
         if not _MODULE.fullmatch(name):
             raise UsageError(f"{name!r} is no module's name: write --module=mpich, or mpich,gpu")
-    return tuple(dict.fromkeys(names))
+    return names
 
 
 def _image(gateway: Gateway, name: str, wanted: Submission) -> Image | Pull:

@@ -76,6 +76,15 @@ def events(
 
 
 @contextmanager
+def opened(
+    connect: Connect, path: str, silence: float, headers: Mapping[str, str]
+) -> Iterator[http.client.HTTPResponse]:
+    """A long answer, to be read as it comes; OSError and HTTPException where it breaks."""
+    with _sent(connect(silence), "GET", path, None, headers) as response:
+        yield response
+
+
+@contextmanager
 def _sent(
     connection: http.client.HTTPConnection,
     method: str,

@@ -28,7 +28,8 @@ def import_file(
         typer.Argument(
             metavar="FILE",
             help="What docker save or podman save wrote, an OCI archive or layout, a squashfs, a "
-            "tar or a tree of a root file system; where the cluster's services can see it.",
+            "tar or a tree of a root file system, a machine's disk; where the cluster's services "
+            "can see it.",
             show_default=False,
         ),
     ],
@@ -71,6 +72,7 @@ def import_file(
     podman save -o solver.tar localhost/solver && dray import solver.tar solver:2.1
     dray run custom:solver:2.1 solver --version
     dray import --group lab dir:/scratch/ada/root tools:1
+    dray import machine.qcow2 machine:1
     dray import --format oci-archive --image tool:2 both.tar tool:2
     """
     from cli.gateway import Gateway  # noqa: PLC0415

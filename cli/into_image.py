@@ -12,10 +12,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from cli import of_job
-from cli.errors import CliError, RefusedError
+from cli import lacking, of_job
+from cli.errors import CliError, RefusedError, UnreachableError
 from cli.of_job import JobImage, Wants
 from cli.words import Words, of_inside, of_program
+from shared.inside.module_names import NONE
+from shared.inside.site import Site
 
 
 class NeedsAgentError(CliError):
@@ -65,18 +67,29 @@ def run_in_image(target: Target, meaning: Meaning) -> NoReturn:
     _run_alone(target, image, meaning)
 
 
-def run_in_directory(directory: Path, wants: Wants, meaning: Meaning) -> NoReturn:
-    """The same in an image that somebody unpacked."""
+def run_in_directory(
+    directory: Path, wants: Wants, meaning: Meaning, socket: Path | None
+) -> NoReturn:
+    """The same in an image that somebody unpacked; this takes no agent, but where there is one, it
+    knows the site.
+    """
+    from cli.agent import Agent  # noqa: PLC0415
     from cli.enter import enter  # noqa: PLC0415
 
     _require_none_of_agents(wants)
-    program = meaning.program(Words(str(directory), str(directory)))
+    try:
+        site = Agent(socket).site()
+    except UnreachableError:
+        site = Site()
+    lacking.say_modules(site, wants)
+    program = meaning.program(Words(str(directory), str(directory), changes=site.changes))
     enter(
         directory,
         program.command,
         env=program.env,
         workdir=program.workdir,
         volumes=wants.volumes,
+        site=site,
     )
 
 
@@ -123,21 +136,24 @@ def _run_alone(target: Target, image: JobImage | None, meaning: Meaning) -> NoRe
         # An image of another cluster would be of no use here.
         system = target.system or agent.system()
         described = read_image(Gateway(target.url).image(target.reference or "", system))
-    program = meaning.program(of_program(described))
+    site = agent.site()
+    program = meaning.program(of_program(described, site.changes))
     job_id = f"run-{os.getpid()}-{os.urandom(4).hex()}"
     root = Path(agent.mount(job_id, described, target.wait))
+    lacking.say_modules(site, target.wants)
     enter(
         root,
         program.command,
         env=program.env,
         workdir=program.workdir,
         volumes=target.wants.volumes,
+        site=site,
     )
 
 
 def _require_none_of_agents(wants: Wants) -> None:
     where = "that takes a job with this image, on a node whose agent runs as root"
-    if any(name != "none" for name in wants.modules):
+    if any(name != NONE for name in wants.modules):
         raise NeedsAgentError(
             f"the modules {', '.join(wants.modules)} cannot be had here: {where}; leave out "
             "--module"

@@ -12,6 +12,7 @@ from cli import (
     account_commands,
     completion_command,
     doctor_command,
+    export_command,
     image_commands,
     import_command,
     login_commands,
@@ -51,6 +52,7 @@ here.command(
 # Those without a name add their commands to `dray` itself.
 app.add_typer(pull_command.commands)
 app.add_typer(import_command.commands)
+app.add_typer(export_command.commands)
 app.add_typer(image_commands.commands)
 app.add_typer(run_command.commands)
 app.add_typer(queue_app, name="queue", short_help="Show what is being pulled, and what failed.")

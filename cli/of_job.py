@@ -7,7 +7,7 @@ for the kernel and the agent to decide. Standard library only: each rank comes b
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from cli.errors import UsageError
 from shared.errors import DrayError
 from shared.imported import canonical
 from shared.inside.enter import MOUNTS, USERS
+from shared.inside.module_names import read_module_names
 from shared.inside.volumes import Volume, parse_volumes
 
 JOBS: Final = ("SLURM_JOB_ID", "DRAY_JOB_ID")
@@ -86,12 +87,7 @@ def image_named(reference: str, env: Mapping[str, str]) -> JobImage | None:
 def wants(env: Mapping[str, str]) -> Wants:
     volumes = env.get(job_images.VOLUMES, "")
     modules = env.get(job_images.MODULES, "")
-    return Wants(parse_volumes([volumes], env=env), read_modules([modules]))
-
-
-def read_modules(texts: Iterable[str]) -> tuple[str, ...]:
-    names = (name.strip() for text in texts for name in re.split(r"[,;]", text))
-    return tuple(dict.fromkeys(name for name in names if name))
+    return Wants(parse_volumes([volumes], env=env), read_module_names([modules]))
 
 
 def insides(socket: Path | None) -> Path | None:

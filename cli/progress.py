@@ -116,6 +116,7 @@ class Lines:
         self._printed = ""
         self._printed_at = 0.0
         self._away = False
+        self._waited = False
 
     def update(self, pull: Shown) -> None:
         now = time.monotonic()
@@ -126,13 +127,17 @@ class Lines:
         told = _told(pull, self._stages)
         progress = _current(pull)
         pace = self._pace.of(progress) if progress and progress.total else ""
+        waiting = progress.waiting if progress else None
         if self._phase != (pull.state, pull.tries):
             # What the state before came to, which its first line could not know.
             self._print(self._latest, now)
             self._phase = (pull.state, pull.tries)
             self._print(told, now)
+        elif waiting and not self._waited:
+            self._print(f"{pull.state:<10}  {show.plain(waiting)}", now)
         elif now - self._printed_at >= self._repeat:
             self._print(f"{told}, {pace}" if pace else told, now)
+        self._waited = waiting is not None
         self._latest = told
 
     def away(self, seconds: float, reason: str) -> None:
@@ -181,7 +186,7 @@ class Bars:
         self._over.update(pull)
         progress = _current(pull)
         note = _meaning(pull, self._stages)
-        if progress and progress.total:
+        if progress and progress.total and not progress.waiting:
             note = ", ".join(filter(None, (self._pace.of(progress), _layers(progress)))) or note
         self.drawing.update(
             self._whole,
@@ -241,6 +246,9 @@ def _told(pull: Shown, stages: Mapping[State, str]) -> str:
 
 
 def _meaning(pull: Shown, stages: Mapping[State, str]) -> str:
+    progress = _current(pull)
+    if progress is not None and progress.waiting:
+        return show.plain(progress.waiting)
     if pull.state is State.INIT and pull.trouble:
         return show.plain(pull.trouble)
     return stages.get(pull.state, "")

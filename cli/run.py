@@ -11,8 +11,9 @@ from cli.errors import UsageError
 from cli.into_image import Program
 from cli.of_job import Wants
 from cli.words import Words
-from shared.inside.environment import compose
+from shared.inside.environment import DEFAULT_PATH, compose
 from shared.inside.manifest import apply
+from shared.inside.module_names import read_module_names
 from shared.inside.volumes import parse_volumes
 
 _LARGEST_FILE: Final = 1 << 20
@@ -59,7 +60,7 @@ def wants(volumes: Sequence[str], modules: Sequence[str]) -> Wants:
     own = parse_volumes(volumes, env=os.environ)
     taken = {volume.target for volume in own}
     kept = (volume for volume in of_the_job.volumes if volume.target not in taken)
-    return Wants((*kept, *own), of_job.read_modules(modules) or of_the_job.modules)
+    return Wants((*kept, *own), read_module_names(modules) or of_the_job.modules)
 
 
 def environment(
@@ -73,6 +74,7 @@ def environment(
     """With what the node's modules and the site have to say at the end."""
     env = compose(host, words.env, file=file, options=options, whole_host=whole_host)
     apply(words.changes, env)
+    env["PATH"] = env.get("PATH") or DEFAULT_PATH
     return env
 
 

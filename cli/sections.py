@@ -5,7 +5,10 @@ from typing import Any, Final
 from typer.core import TyperGroup
 
 SECTIONS: Final = (
-    ("Images", ("pull", "import", "images", "lookup", "inspect", "rm", "pin", "unpin", "share")),
+    (
+        "Images",
+        ("pull", "import", "export", "images", "lookup", "inspect", "rm", "pin", "unpin", "share"),
+    ),
     ("Registries", ("login", "logout", "logins")),
     ("Running", ("run", "up")),
     ("The site", ("queue", "jobs", "nodes", "usage", "quota")),

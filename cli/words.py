@@ -32,8 +32,16 @@ class Words:
     changes: tuple[str, ...] = ()
 
 
-def of_program(image: "Program") -> Words:
-    return Words(image.reference, image.id, image.env, image.entrypoint, image.cmd, image.workdir)
+def of_program(image: "Program", changes: tuple[str, ...] = ()) -> Words:
+    return Words(
+        image.reference,
+        image.id,
+        image.env,
+        image.entrypoint,
+        image.cmd,
+        image.workdir,
+        changes,
+    )
 
 
 def of_inside(pinned: Path, name: str, image_id: str) -> Words:
@@ -49,15 +57,12 @@ def of_inside(pinned: Path, name: str, image_id: str) -> Words:
                 f"{exc.strerror}; has the job ended?"
             ) from exc
 
-    changes = read(CHANGES)
-    operations = read(ENV)
-    of_image = operations[: len(operations) - len(changes)]
     return Words(
         name,
         image_id,
-        env=tuple(each.removeprefix(SET) for each in of_image),
+        env=tuple(each.removeprefix(SET) for each in read(ENV)),
         entrypoint=read(ENTRYPOINT),
         cmd=read(CMD),
         workdir="".join(read(WORKDIR)),
-        changes=changes,
+        changes=read(CHANGES),
     )

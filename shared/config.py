@@ -39,6 +39,7 @@ from shared.settings.workers import (
     DistributorSettings,
     HousekeepingSettings,
 )
+from shared.yaml_errors import YAML_ERRORS
 
 CONFIG_FILE_VARIABLE = "DRAY_CONFIG"
 OTHER_VARIABLES = (
@@ -196,7 +197,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not UTF-8 text") from exc
     try:
         content = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-    except (tomllib.TOMLDecodeError, yaml.YAMLError) as exc:
+    except (tomllib.TOMLDecodeError, *YAML_ERRORS) as exc:
         raise ConfigError(f"{path} cannot be parsed: {exc}") from exc
     if content is None:
         return {}

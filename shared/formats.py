@@ -2,7 +2,13 @@
 
 from typing import Final, Literal, get_args
 
-Format = Literal["docker-archive", "oci-archive", "oci", "tar", "dir", "squashfs"]
-FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+DiskFormat = Literal["ext4", "xfs", "disk", "qcow2", "vmdk"]
+"""ext4 is ext2 and ext3, too; a disk is as it is in a machine, usually with partitions."""
+DISK_FORMATS: Final[tuple[DiskFormat, ...]] = get_args(DiskFormat)
+Format = Literal["docker-archive", "oci-archive", "oci", "tar", "dir", "squashfs"] | DiskFormat
+FORMATS: Final[tuple[Format, ...]] = (
+    *("docker-archive", "oci-archive", "oci", "tar", "dir", "squashfs"),
+    *DISK_FORMATS,
+)
 MAX_PATH: Final = 4096
 """In bytes: longer ones the kernel does not take."""

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +41,16 @@ _ATTRIBUTES: Final = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 CAP_SETGID: Final = 6
 CAP_SETUID: Final = 7
+
+# A program of the kernel's packet filter over (number, machine, ...) of a system call.
+_LOAD: Final = 0x20
+_IF_EQUAL: Final = 0x15
+_RETURN: Final = 0x06
+_ALLOW: Final = 0x7FFF0000
+_FAIL_WITH: Final = 0x00050000
+_SECCOMP: Final = {"x86_64": 317, "aarch64": 277}
+_SET_FILTER: Final = 1
+_ALL_THREADS: Final = 1
 
 PROC_SUPER_MAGIC: Final = 0x9FA0
 
@@ -156,6 +167,31 @@ def has_capabilities(*numbers: int) -> bool:
     lines = Path("/proc/thread-self/status").read_text(encoding="ascii", errors="replace")
     found = int(lines.partition("CapEff:")[2].split()[0], 16)
     return all(found >> number & 1 for number in numbers)
+
+
+def allow_only(machine: int, calls: Sequence[int]) -> None:
+    """From now on no thread of this process can make other system calls: they fail with EPERM.
+
+    `machine` is as the kernel calls it (AUDIT_ARCH); needs set_no_new_privileges().
+    """
+    code = [
+        (_LOAD, 0, 0, 4),  # the machine, since each numbers its calls differently
+        (_IF_EQUAL, 1, 0, machine),
+        (_RETURN, 0, 0, _FAIL_WITH | errno.EPERM),
+        (_LOAD, 0, 0, 0),
+        *((_IF_EQUAL, len(calls) - at, 0, call) for at, call in enumerate(calls)),
+        (_RETURN, 0, 0, _FAIL_WITH | errno.EPERM),
+        (_RETURN, 0, 0, _ALLOW),
+    ]
+    text = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in code))
+    program = struct.pack("@HP", len(code), ctypes.addressof(text))
+    result = _libc.syscall(
+        ctypes.c_long(_SECCOMP[os.uname().machine]),
+        ctypes.c_uint(_SET_FILTER),
+        ctypes.c_uint(_ALL_THREADS),
+        program,
+    )
+    _check(result, "seccomp")
 
 
 def set_undumpable() -> None:

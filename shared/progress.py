@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from shared.bus.interface import Bus
 from shared.deadline import Deadline
 from shared.errors import DrayError
-from shared.events import LayerProgress, PullEvent, PullProgressed
+from shared.events import MAX_TEXT, LayerProgress, PullEvent, PullProgressed
 from shared.logging import get_logger
 from shared.states import State
 from shared.tasks import cancel_all
+from shared.waiting import Waits
 
 log = get_logger(__name__)
 
@@ -46,6 +47,7 @@ class ProgressReporter:
         self._rate = 0.0
         self._measured = (time.monotonic(), 0)
         self._news = asyncio.Event()
+        self._waits = Waits()
 
     def enter(self, stage: State, whole: Part | None = None) -> None:
         """Say at once that a stage has begun. `whole` counts where there are no layers."""
@@ -62,7 +64,8 @@ class ProgressReporter:
     async def running(self) -> AsyncIterator[None]:
         task = asyncio.create_task(self._report_until_cancelled(), name="progress")
         try:
-            yield
+            with self._waits.heard():
+                yield
         finally:
             await cancel_all(task)
 
@@ -86,6 +89,7 @@ class ProgressReporter:
         parts = [self._whole] if self._whole else list(self._parts.values())
         done = sum(min(part.done, part.total) for part in parts)
         fetched = sum(part.done for part in parts if not part.cached)
+        still = fetched == self._measured[1]
         return PullProgressed(
             **self._cause.context,
             stage=self._stage,
@@ -101,7 +105,13 @@ class ProgressReporter:
                 )
                 for digest, part in self._parts.items()
             ),
+            # One layer that waits while others come is nobody's concern.
+            waiting=self._waiting() if still else None,
         )
+
+    def _waiting(self) -> str | None:
+        reason = self._waits.reason
+        return reason[:MAX_TEXT] if reason is not None else None
 
     def _measure(self, fetched: int) -> float:
         """Bytes per second, smoothed over a few reports."""
@@ -121,4 +131,7 @@ class ProgressReporter:
 
 
 def _says_more(report: PullProgressed, sent: PullProgressed) -> bool:
-    return (report.stage, report.done, report.total) != (sent.stage, sent.done, sent.total)
+    return any(
+        getattr(report, name) != getattr(sent, name)
+        for name in ("stage", "done", "total", "waiting")
+    )

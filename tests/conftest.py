@@ -4,8 +4,23 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.support.apart import WORKERS, rank, stand_apart
 from tests.support.bus_sites import EmbeddedSite, RabbitSite, Site
 from tests.support.rabbitmq import RabbitNode, need_rabbitmq
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    return WORKERS
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        stand_apart()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: rank(item.path, config.rootpath))
 
 
 @pytest.fixture(scope="session")

@@ -32,14 +32,12 @@ from shared.inside.people import Person
 from shared.settings.inside import InsideSettings
 
 USER: Final = 65534
-JOB, IMAGE = "1", "image"
+JOB, IMAGE = "1", "1" * 64
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 SECONDS: Final = 120.0
 TRUE: Final = "/bin/true"
-_JOIN: Final = (
-    "import sys; from pathlib import Path; from cli.enter import enter_job; "
-    f"enter_job(Path(sys.argv[1]), ['{TRUE}'], env={{'PATH': '/bin'}}, workdir='/')"
-)
+_DRAY: Final = "from cli.main import main; main()"
+_SHIFTER: Final = "from cli.shifter.main import main; main()"
 _ALONE: Final = (
     "import sys; from pathlib import Path; from cli.enter import enter; "
     f"enter(Path(sys.argv[1]), ['{TRUE}'], env={{'PATH': '/bin'}}, workdir='/')"
@@ -153,7 +151,9 @@ def _ways(place: Path, root: Path, pinned: Path) -> list[Way]:
     ]
     if python:
         found += [
-            Way("python, job's inside", (python, "-c", _JOIN, str(pinned))),
+            Way("dray run", (python, "-c", _DRAY, "run", "--", TRUE)),
+            Way("shifter", (python, "-c", _SHIFTER, TRUE)),
+            Way("python that does nothing", (python, "-c", "pass")),
             Way("python, own namespace", (python, "-c", _ALONE, str(root))),
         ]
     peers = {
@@ -173,6 +173,9 @@ def _environment(place: Path) -> dict[str, str]:
         "PATH": os.defpath,
         "SLURM_JOB_ID": JOB,
         "DRAY_INSIDES": str(place / "insides"),
+        "DRAY_SOCKET": str(place / "agent.sock"),
+        "DRAY_IMAGE_ID": IMAGE,
+        "DRAY_IMAGES": f"{IMAGE},{IMAGE},4096",
         "PYTHONPATH": os.pathsep.join((str(CHECKOUT), sysconfig.get_path("purelib"))),
         "PYTHONDONTWRITEBYTECODE": "1",
     }

@@ -45,7 +45,7 @@ static void enter(const char *pinned, uid_t uid)
     sets[0].effective = sets[0].permitted;
     sets[1].effective = sets[1].permitted;
     syscall(SYS_capset, &header, sets);
-    if (dray_join(&inside) || dray_environment(&inside) || dray_directory(&inside, NULL, "/"))
+    if (dray_join(&inside) || dray_environment(&inside, NULL, 0) || dray_directory(&inside, NULL, "/"))
         _exit(124);
 }
 

@@ -25,6 +25,7 @@ from cli.shifterimg.conf import Conf, find_conf
 from cli.show import plain
 from cli.words import Words
 from shared.errors import DrayError
+from shared.inside.module_names import read_module_names
 from shared.inside.volumes import parse_volumes
 
 _CANNOT_RUN: Final = 127
@@ -110,12 +111,12 @@ def _run(options: Options) -> NoReturn:
     )
     wants = _wants(options)
     if asked is not None and asked.itype == LOCAL:
-        run_in_directory(_directory(asked), wants, wish)
+        run_in_directory(_directory(asked), wants, wish, _socket())
     run_in_image(_target(asked, wants, conf), wish)
 
 
 def _target(asked: Asked | None, wants: Wants, conf: Callable[[], Conf | None]) -> Target:
-    url, socket = os.environ.get("DRAY_URL"), os.environ.get("DRAY_SOCKET")
+    url = os.environ.get("DRAY_URL")
     system = None
     if not url and asked is not None and of_job.image_named(asked.reference, os.environ) is None:
         found = conf()
@@ -125,10 +126,15 @@ def _target(asked: Asked | None, wants: Wants, conf: Callable[[], Conf | None]) 
         reference=asked.reference if asked else None,
         wants=wants,
         url=url or LOCAL_GATEWAY,
-        socket=Path(socket) if socket else None,
+        socket=_socket(),
         system=system,
         wait=_WAIT_SECONDS,
     )
+
+
+def _socket() -> Path | None:
+    named = os.environ.get("DRAY_SOCKET")
+    return Path(named) if named else None
 
 
 def _wants(options: Options) -> Wants:
@@ -139,7 +145,7 @@ def _wants(options: Options) -> Wants:
     module = variable("MODULE", env) if options.module is None else options.module
     return Wants(
         parse_volumes(volumes, env=env) if volumes else of_the_job.volumes,
-        of_job.read_modules([module]) if module else of_the_job.modules,
+        read_module_names([module]) if module else of_the_job.modules,
     )
 
 

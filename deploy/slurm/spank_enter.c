@@ -4,9 +4,9 @@
  * it goes inside, and gives up all of them for good: nothing of Slurm ever runs as root among files
  * of an image, and nobody but root can trace or look into the task meanwhile.
  *
- * The verdict of a prolog may be its user's own file, so it is not trusted with a path: of that
- * only the last word counts, which must begin with the job's number, below the directory that
- * plugstack.conf names.
+ * The verdict of a prolog is root's file, and yet not trusted with a path, for what it says comes
+ * from afar: only the last word counts, which must begin with the job's number, below the directory
+ * that plugstack.conf names.
  */
 #define _GNU_SOURCE
 #include "spank_enter.h"
@@ -226,7 +226,7 @@ void dray_enter_task(spank_t spank, char *reason, size_t room)
         return;
     }
     environ = after;
-    done = !dray_environment(&inside) && !dray_directory(&inside, NULL, here);
+    done = !dray_environment(&inside, NULL, 0) && !dray_directory(&inside, NULL, here);
     forget_missing_tmpdir();
     after = environ;
     environ = own;

@@ -16,6 +16,7 @@ from services.node_agent.holds import Holds
 from services.node_agent.inside.furnishing import Furnishing
 from services.node_agent.inside.insides import Insides
 from services.node_agent.inside.pins import Pins
+from services.node_agent.inside.site_view import SiteInsides
 from services.node_agent.jobs import Jobs
 from services.node_agent.local_api import LocalApi, socket_path
 from services.node_agent.mounter import Mounter
@@ -99,6 +100,7 @@ class NodeAgent:
             jobs=jobs,
             preparing=Preparing(jobs, furnishing),
             furnishing=furnishing,
+            site=SiteInsides(self._settings.inside),
             programs=Programs(holds),
             cache=cache,
             status=lambda: self._status(jobs, holds, mounter),

@@ -19,6 +19,7 @@ from services.node_agent.cache.cache import Cache
 from services.node_agent.callers import identify
 from services.node_agent.errors import CacheOffError, ForbiddenError, InsideRefusedError
 from services.node_agent.inside.furnishing import Furnishing, Wants
+from services.node_agent.inside.site_view import SiteInsides
 from services.node_agent.job import SITE
 from services.node_agent.jobs import Jobs
 from services.node_agent.preparing import Preparing
@@ -71,6 +72,7 @@ class LocalApi:
         preparing: Preparing,
         programs: Programs,
         furnishing: Furnishing | None,
+        site: SiteInsides,
         cache: Cache | None,
         status: Callable[[], AgentStatus],
     ) -> None:
@@ -79,6 +81,7 @@ class LocalApi:
         self._preparing = preparing
         self._programs = programs
         self._furnishing = furnishing
+        self._site = site
         self._cache = cache
         self._status = status
         app = web.Application(
@@ -94,6 +97,7 @@ class LocalApi:
                 web.get("/v1/images/{image_id}", self._program),
                 web.put("/v1/cache/{image_id}", self._pin),
                 web.delete("/v1/cache/{image_id}", self._unpin),
+                web.get("/v1/site", self._get_site),
                 web.get("/v1/status", self._get_status),
             ]
         )
@@ -183,6 +187,9 @@ class LocalApi:
         if self._cache is None:
             raise CacheOffError("this node has no cache of images: see agent.cache.dir")
         return self._cache
+
+    async def _get_site(self, _: web.Request) -> web.Response:
+        return answer(await self._site.view())
 
     async def _get_status(self, request: web.Request) -> web.Response:
         status = self._status()

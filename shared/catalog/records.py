@@ -56,6 +56,8 @@ class Progress(Tolerant):
     total: Bytes = 0
     rate: float = 0.0
     layers: tuple[LayerProgress, ...] = ()
+    waiting: str | None = None
+    """What it waits for, such as a registry that asks to come back later."""
 
 
 class PlacedImage(Tolerant):

@@ -83,6 +83,8 @@ class PullProgressed(PullEvent):
     total: Bytes = 0
     rate: Annotated[float, Field(ge=0)] = 0.0
     layers: Annotated[tuple[LayerProgress, ...], Field(max_length=256)] = ()
+    waiting: ShortText | None = None
+    """What it waits for, such as a registry that asks to come back later."""
 
 
 class ImageUnchanged(PullEvent):

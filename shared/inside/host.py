@@ -52,7 +52,7 @@ def _distinct(nodes: Iterable[Node]) -> tuple[Node, ...]:
     return tuple(node for node in by_path.values() if not comes_along(node))
 
 
-def own_directories(person: Person, *paths: str) -> tuple[Mount, ...]:
+def own_directories(person: Person, *paths: str) -> tuple[Bind, ...]:
     """The user's home, where they are, and the like; of root none: what is in an image may be
     hostile, and root's files have nothing else to guard them.
     """

@@ -1,7 +1,7 @@
 """What a job's inside says of itself, in small files beside its namespaces.
 
-env         what becomes of a rank's environment; see `apply`
-changes     the last part of that: what modules and the site have to say, after the user
+env         what the image does to a rank's environment; see `apply`
+changes     and what modules and the site do, after the user's own options
 workdir     where the image wants to be worked in
 entrypoint  the image's words for what is run
 cmd         and those that follow where the user gives none
@@ -42,8 +42,8 @@ class Manifest:
     def files(self) -> dict[str, bytes]:
         """By name, as they are written."""
         return {
-            ENV: _words((*self._of_image(), *self._of_changes())),
-            CHANGES: _words(self._of_changes()),
+            ENV: _words(self._of_image()),
+            CHANGES: _words(operations(self.changes)),
             WORKDIR: _words([self.workdir] if self.workdir else []),
             ENTRYPOINT: _words(self.entrypoint),
             CMD: _words(self.cmd),
@@ -55,20 +55,22 @@ class Manifest:
             if not entry.startswith("=") and "=" in entry:
                 yield f"{SET}{entry}"
 
-    def _of_changes(self) -> Iterable[str]:
-        for change in self.changes:
-            yield from (f"{UNSET}{name}" for name in change.unset)
-            for mark, values in (
-                (SET, change.set),
-                (PREPEND, change.prepend),
-                (APPEND, change.append),
-            ):
-                yield from (f"{mark}{name}={value}" for name, value in values.items())
+
+def operations(changes: Iterable[Changes]) -> Iterable[str]:
+    """For `apply`."""
+    for change in changes:
+        yield from (f"{UNSET}{name}" for name in change.unset)
+        for mark, values in (
+            (SET, change.set),
+            (PREPEND, change.prepend),
+            (APPEND, change.append),
+        ):
+            yield from (f"{mark}{name}={value}" for name, value in values.items())
 
 
-def apply(operations: Iterable[str], env: dict[str, str]) -> None:
+def apply(wanted: Iterable[str], env: dict[str, str]) -> None:
     """What `files` says of the environment, done to one."""
-    for operation in operations:
+    for operation in wanted:
         mark, rest = operation[:1], operation[1:]
         name, _, value = rest.partition("=")
         if mark == UNSET:

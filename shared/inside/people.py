@@ -27,20 +27,30 @@ class Person:
     shell: str = "/bin/sh"
 
     @classmethod
-    def of(cls, uid: int, gid: int, gids: Iterable[int]) -> "Person":
-        """Whom no directory knows is called by the number, and lives nowhere. Blocks."""
-        groups = tuple(dict.fromkeys((gid, *gids)))[:_MOST_GROUPS]
+    def of(cls, uid: int, gid: int | None, gids: Iterable[int]) -> "Person":
+        """Whom no directory knows is called by the number, and lives nowhere. Blocks.
+
+        Without `gid` the first group is the one that this machine knows for them.
+        """
+        known = tuple(gids)
         try:
             found = pwd.getpwuid(uid)
         except KeyError:
-            return cls(uid, gid, groups, f"user{uid}", "/")
+            first = min(known, default=_NOBODY) if gid is None else gid
+            return cls(uid, first, _groups(first, known), f"user{uid}", "/")
+        first = found.pw_gid if gid is None else gid
         home = found.pw_dir if found.pw_dir.startswith("/") else "/"
-        return cls(uid, gid, groups, found.pw_name, home, found.pw_shell or "/bin/sh")
+        shell = found.pw_shell or "/bin/sh"
+        return cls(uid, first, _groups(first, known), found.pw_name, home, shell)
 
     @classmethod
     def here(cls) -> "Person":
         """Who runs this process."""
         return cls.of(os.getuid(), os.getgid(), os.getgroups())
+
+
+def _groups(first: int, others: Iterable[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys((first, *others)))[:_MOST_GROUPS]
 
 
 def passwd(person: Person) -> str:

@@ -7,6 +7,7 @@ from shared.inside.errors import VolumeRefusedError
 from shared.inside.walk import parts
 
 SYSTEM: Final = ("/proc", "/sys", "/dev", "/etc")
+_TMP: Final = "tmp"
 
 
 def in_system(path: str) -> bool:
@@ -19,6 +20,7 @@ def require_free(target: str, reserved: Iterable[str] = (), *, written: str | No
     """An error where a mount at `target` would hide one of these, be in it, or be above of it.
 
     `written` is how the user called it, where links of the image lead from there to the target.
+    Another /tmp takes away all of the job's, also what a site has in there: that is what it is for.
     """
     names = parts(target)
     called = written or target
@@ -30,7 +32,7 @@ def require_free(target: str, reserved: Iterable[str] = (), *, written: str | No
     for path in (*SYSTEM, *reserved):
         kept = parts(path)
         both = min(len(kept), len(names))
-        if kept[:both] == names[:both]:
+        if kept[:both] == names[:both] and not (names == [_TMP] and kept[0] == _TMP):
             raise VolumeRefusedError(
                 f"a volume cannot be at {called}{leads}: it would hide {path}, which every job "
                 "has as the system says; choose another place, such as /data"

@@ -5,7 +5,7 @@ of that size, which lives as long as the job and whose data lies in `from` meanw
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +21,7 @@ _MAX_PATH: Final = 4095
 _EXAMPLE: Final = "write it like /scratch/ada/run1:/data or /scratch/ada/input:/input:ro"
 _CACHE: Final = "perNodeCache"
 _VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+_MEANINGFUL: Final = re.compile("[:;$]")
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,14})([kmgtp]?)b?", re.IGNORECASE)
 
 
@@ -46,17 +47,21 @@ class Volume:
 
 
 def parse_volumes(
-    texts: Iterable[str], reserved: Iterable[str] = (), env: Mapping[str, str] | None = None
+    texts: Iterable[str],
+    reserved: Iterable[str] = (),
+    env: Mapping[str, str] | None = None,
+    later: Container[str] = (),
 ) -> tuple[Volume, ...]:
     """All volumes of all options; an error names the one that is wrong, and says what is.
 
-    Variables of `env` in the source are put in: job scripts' `#SBATCH` lines know no shell.
+    Variables of `env` in the source are put in: job scripts' `#SBATCH` lines know no shell. Those
+    that are set `later` only stay.
     """
     kept = tuple(reserved)
     written = [each.strip() for text in texts for each in text.split(";") if each.strip()]
     if len(written) > MAX_VOLUMES:
         raise VolumeRefusedError(f"{len(written)} volumes are wanted, and {MAX_VOLUMES} may be")
-    volumes = tuple(_parse(each, env or {}) for each in written)
+    volumes = tuple(_parse(each, env or {}, later) for each in written)
     for volume in volumes:
         require_free(volume.target, kept)
     targets = [volume.target for volume in volumes]
@@ -66,11 +71,11 @@ def parse_volumes(
     return volumes
 
 
-def _parse(text: str, env: Mapping[str, str]) -> Volume:
+def _parse(text: str, env: Mapping[str, str], later: Container[str]) -> Volume:
     fields = text.split(":")
     if len(fields) not in (2, 3):
         raise _refused(text, "it must be a source and a target with ':' between them")
-    source, target = _filled(text, fields[0], env), fields[1]
+    source, target = _filled(text, fields[0], env, later), fields[1]
     for path in (source, target):
         if not path.startswith("/"):
             raise _refused(text, f"{path!r} does not begin with '/'")
@@ -106,11 +111,16 @@ def _cache_size(text: str, options: str) -> int:
     return size
 
 
-def _filled(text: str, source: str, env: Mapping[str, str]) -> str:
+def _filled(text: str, source: str, env: Mapping[str, str], later: Container[str]) -> str:
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[2]
+        if name in later:
+            return f"${{{name}}}"
         if not env.get(name):
             raise _refused(text, f"${name} is not set here")
+        if _MEANINGFUL.search(env[name]):
+            # It is handed on as text, and would be read as another volume there.
+            raise _refused(text, f"${name} is {env[name]!r}, with ':', ';' or '$' in it")
         return env[name]
 
     return _VARIABLE.sub(value, source)

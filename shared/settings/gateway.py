@@ -34,6 +34,8 @@ class GatewaySettings(Strict):
     """For each user, as are the next two, at each gateway."""
     request_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     streams_per_user: Annotated[int, Field(ge=1, le=100_000)] = 64
+    exports_per_user: Annotated[int, Field(ge=1, le=64)] = 4
+    """Images that are being fetched as files; for each user, at each gateway."""
     connections_per_user: Annotated[int, Field(ge=8, le=100_000)] = 512
     """Over a network for each address, which may be that of a proxy."""
 

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints
+
+from shared.errors import InvalidReferenceError
+from shared.reference import parse_reference
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
 Platform = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$")]
@@ -61,3 +64,38 @@ def is_loopback(host: str) -> bool:
 
 
 GatewayUrl = Annotated[str, AfterValidator(_gateway_url)]
+
+
+def _mirror(value: str) -> str:
+    """A registry, and perhaps the path below which it has another's repositories."""
+    try:
+        named = parse_reference(f"{value}/image")
+    except InvalidReferenceError:
+        named = None
+    if named is None or named.registry != value.partition("/")[0].lower():
+        message = (
+            "write a registry, or a path in one: mirror.example.org, or "
+            "mirror.example.org:5000/docker-hub"
+        )
+        raise ValueError(message)
+    return value.lower()
+
+
+def _proxy(value: SecretStr) -> SecretStr:
+    """The value may hold a password, and is in no message."""
+    text = value.get_secret_value()
+    parts = urlsplit(text)
+    try:
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if text != DIRECT and not usable:
+        message = f"write http://[USER:PASSWORD@]HOST:PORT (or https://), or {DIRECT}"
+        raise ValueError(message)
+    return value
+
+
+DIRECT = "direct"
+"""In place of a proxy: there is none."""
+Mirror = Annotated[str, AfterValidator(_mirror)]
+ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy)]

@@ -136,8 +136,10 @@ async def test_a_registry_with_passwords(
 
         found = await client(Credentials(*LOGIN)).resolve(reference, HERE, deadline)
         assert found.manifest_digest == image.digest
-        for wrong in (None, Credentials("alice", "wrong"), Credentials("bob", LOGIN[1])):
-            with pytest.raises(errors.RegistryAccessError, match="refuses access"):
+        with pytest.raises(errors.RegistryAccessError, match=r"refuses access .* log in first"):
+            await client(None).resolve(reference, HERE, deadline)
+        for wrong in (Credentials("alice", "wrong"), Credentials("bob", LOGIN[1])):
+            with pytest.raises(errors.RegistryAccessError, match="does not accept these"):
                 await client(wrong).resolve(reference, HERE, deadline)
 
 

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import json
+import ssl
 import tarfile
 import urllib.error
 import urllib.request
@@ -166,10 +167,17 @@ def build_index(images: Mapping[Platform, BuiltImage], *, kind: Kind = "oci") ->
 
 
 class Pusher:
-    """Pushes to one registry by plain HTTP."""
+    """Pushes to one registry, by plain HTTP unless `tls` trusts it."""
 
-    def __init__(self, url: str, login: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        login: tuple[str, str] | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._url = url.rstrip("/")
+        self._tls = tls
         self._headers: dict[str, str] = {}
         if login:
             pair = base64.b64encode(":".join(login).encode()).decode()
@@ -212,7 +220,7 @@ class Pusher:
         request = urllib.request.Request(  # noqa: S310 - a test's own registry
             url, data=body, method=method, headers={**self._headers, **(headers or {})}
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30, context=self._tls) as answer:  # noqa: S310
             location: str = answer.headers.get("Location", "")
             return location
 

@@ -82,8 +82,8 @@ def apply(tree: Tree, tar: bytes, options: PackOptions) -> None:
                 _add(tree, path, member, archive, options, hidden)
 
 
-# By the identity of a directory's inode and the name in it.
-Hidden = dict[tuple[int, bytes], Inode]
+# By a directory's inode and the name in it. The inode itself: an id is soon another one's.
+Hidden = dict[tuple[Inode, bytes], Inode]
 Members = list[tuple[Path, tarfile.TarInfo]]
 
 
@@ -98,7 +98,7 @@ def _apply_marks(tree: Tree, members: Members) -> Hidden:
         opaque = path[-1] == b".wh..wh..opq"
         for child in [p for p in tree if p and p[:-1] == parent]:
             if opaque or child[-1] == path[-1].removeprefix(b".wh."):
-                hidden[id(tree[parent]), child[-1]] = tree[child]
+                hidden[tree[parent], child[-1]] = tree[child]
                 remove(tree, child)
     return hidden
 
@@ -138,7 +138,7 @@ def _linked(tree: Tree, target: Path, hidden: Hidden) -> Inode:
     parent = follow(tree, target[:-1]) if target else None
     if parent is None:
         raise DoesNotFitError
-    node = tree.get((*parent, target[-1])) or hidden.get((id(tree[parent]), target[-1]))
+    node = tree.get((*parent, target[-1])) or hidden.get((tree[parent], target[-1]))
     if node is None or node.kind == "d":
         raise DoesNotFitError
     return node

@@ -116,10 +116,17 @@ class Built:
         return self.recipe.content_digest
 
 
-def add_pack(store: PackStore, blob: bytes, options: PackOptions, *, threads: int = 2) -> str:
+def add_pack(
+    store: PackStore,
+    blob: bytes,
+    options: PackOptions,
+    *,
+    threads: int = 2,
+    limits: Limits | None = None,
+) -> str:
     """Pack a layer into the store; returns its key."""
     fresh = store.root / "fresh.pack"
-    key = pack(blob, fresh, options=options, threads=threads).key
+    key = pack(blob, fresh, options=options, threads=threads, limits=limits).key
     place = store.pack_path(key)
     place.parent.mkdir(parents=True, exist_ok=True)
     fresh.replace(place)
@@ -134,10 +141,11 @@ def build_image(
     threads: int = 2,
     max_dead_share: float = 1,
     codec: BlockCodec | None = None,
+    limits: Limits | None = None,
 ) -> Built:
     """Pack, plan, weave and verify, and check what came out; `codec` is that of the tables."""
     store = PackStore(root / "store")
-    keys = [add_pack(store, layer, options, threads=threads) for layer in layers]
+    keys = [add_pack(store, layer, options, threads=threads, limits=limits) for layer in layers]
     cancelled = threading.Event()
     indexes = read_indexes({key: store.pack_path(key) for key in keys}, cancelled=cancelled)
     recipe, tables = plan_image(

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.ports import free_port
 from tests.support.processes import ServerProcess
+from tests.support.token_server import TokenServer
 
 BINARY = Path("/usr/bin/docker-registry")
 START_SECONDS = 15.0
@@ -31,15 +32,20 @@ class DebianRegistry(ServerProcess):
         login: tuple[str, str] | None = None,
         others: Mapping[str, str] | None = None,
         tls: tuple[Path, Path] | None = None,
+        clients: Path | None = None,
+        tokens: TokenServer | None = None,
     ) -> None:
         """`login` is a user and password that it lets in, `others` are more of them; without one
-        it lets everybody in. `tls` is certificate and key."""
+        it lets everybody in, or whom `tokens` does. `tls` is certificate and key, `clients` who
+        signs the certificates that it wants to see."""
         if not BINARY.exists():
             pytest.skip("needs a real registry: install Debian's package docker-registry")
         self.directory = directory
         self.login = login
         self.logins = {**dict([login] if login else []), **(others or {})}
         self.tls = tls
+        self.clients = clients
+        self.tokens = tokens
         self.port = free_port()
 
     @property
@@ -99,7 +105,10 @@ class DebianRegistry(ServerProcess):
     def _config(self) -> dict[str, object]:
         server: dict[str, object] = {"addr": self.host, "secret": secrets.token_hex(16)}
         if self.tls:
-            server["tls"] = {"certificate": str(self.tls[0]), "key": str(self.tls[1])}
+            files: dict[str, object] = {"certificate": str(self.tls[0]), "key": str(self.tls[1])}
+            if self.clients:
+                files["clientcas"] = [str(self.clients)]
+            server["tls"] = files
         config: dict[str, object] = {
             "version": "0.1",
             "log": {"level": "warn", "accesslog": {"disabled": True}},
@@ -115,6 +124,8 @@ class DebianRegistry(ServerProcess):
             lines = [f"{name}:{bcrypt(password)}\n" for name, password in self.logins.items()]
             users.write_text("".join(lines))
             config["auth"] = {"htpasswd": {"realm": "tests", "path": str(users)}}
+        if self.tokens:
+            config["auth"] = {"token": self.tokens.for_registry()}
         return config
 
 
@@ -132,13 +143,14 @@ def bcrypt(password: str) -> str:
     return hashed.decode()
 
 
-def self_signed(directory: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1, its own authority, and its key."""
+def self_signed(directory: Path, *names: str) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 and these names, its own authority, and its key."""
     directory.mkdir(parents=True, exist_ok=True)
     certificate, key = directory / "cert.pem", directory / "key.pem"
+    subjects = ",".join(["IP:127.0.0.1", *(f"DNS:{name}" for name in names)])
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     command += ["-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate)]
+    command += ["-addext", f"subjectAltName={subjects}", "-out", str(certificate)]
     try:
         subprocess.run([*command, "-keyout", str(key)], check=True, capture_output=True)
     except FileNotFoundError:

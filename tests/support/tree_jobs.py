@@ -2,11 +2,13 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Self
 
+from services.converter.disks.jobs import list_disk, read_disk
 from services.converter.packing.limits import Limits
 from services.converter.trees.jobs import (
     Listing,
@@ -18,14 +20,27 @@ from services.converter.trees.jobs import (
     read_tree,
 )
 from services.converter.trees.parts import PARTS, Part
-from services.converter.trees.rows import Row, decoded
+from services.converter.trees.rows import decoded
+from shared.formats import DiskFormat
+from shared.image.tar.row import Row
+
+Job = Callable[[bytes, Sequence[int]], bytes]
 
 
 class Jobs:
     """One tree or image: list it, then read its parts."""
 
-    def __init__(self, path: Path, *, least_weight: int = 1 << 30) -> None:
-        self._tree = path.is_dir()
+    def __init__(
+        self, path: Path, *, least_weight: int = 1 << 30, disk: DiskFormat | None = None
+    ) -> None:
+        self._list: Job
+        self._read: Job
+        if disk is not None:
+            self._list, self._read = partial(list_disk, disk), partial(read_disk, disk)
+        elif path.is_dir():
+            self._list, self._read = list_tree, read_tree
+        else:
+            self._list, self._read = list_squashfs, read_squashfs
         self._least = least_weight
         self._content = os.open(path, os.O_RDONLY)
         self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
@@ -50,10 +65,9 @@ class Jobs:
             max_rows=max_rows,
             least_weight=self._least,
         )
-        job = list_tree if self._tree else list_squashfs
         with tempfile.TemporaryFile() as pipe:
             fds = (self._content, self._spool.fileno(), pipe.fileno())
-            answer = job(order.model_dump_json().encode(), fds)
+            answer = self._list(order.model_dump_json().encode(), fds)
         self.listing = listing = Listing.model_validate_json(answer)
         text = os.pread(self._spool.fileno(), listing.parts_length, listing.parts_start)
         return PARTS.validate_json(text)
@@ -64,10 +78,9 @@ class Jobs:
     def read(self, part: Part, meanwhile: Callable[[int], None] = lambda _: None) -> bytes:
         """The part's tar. `meanwhile` is called with the pipe's reading end first."""
         order = ReadOrder(start=part.start, length=part.length, threads=3)
-        job = read_tree if self._tree else read_squashfs
         with tempfile.TemporaryFile() as pipe:
             meanwhile(pipe.fileno())
-            job(
+            self._read(
                 order.model_dump_json().encode(),
                 (self._content, self._spool.fileno(), pipe.fileno()),
             )

@@ -64,11 +64,16 @@ def pull_view(state: State, **changes: Any) -> PullView:
     return PullView.model_validate(values | changes)
 
 
-def pulling(done: int, total: int) -> PullView:
+def pulling(done: int, total: int, *, waiting: str | None = None) -> PullView:
     layer = LayerProgress(digest=DIGEST, done=done, total=total)
     reused = LayerProgress(digest="sha256:" + "e" * 64, done=0, total=total, cached=True)
     progress = Progress(
-        stage=State.PULLING, done=done, total=total, rate=1e6, layers=(layer, reused)
+        stage=State.PULLING,
+        done=done,
+        total=total,
+        rate=1e6,
+        layers=(layer, reused),
+        waiting=waiting,
     )
     return pull_view(State.PULLING, progress=progress)
 

@@ -2,7 +2,6 @@
 
 import io
 import os
-import shlex
 import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,11 +12,10 @@ import pytest_asyncio
 from tests.support.images import Pusher, build_image, layer_from_tar
 from tests.support.registry import DebianRegistry
 from tests.support.slurm import need_slurm
-from tests.support.slurm_hooks import install, need_compiler
+from tests.support.slurm_hooks import install, install_command, need_compiler
 from tests.support.slurm_site import Cluster
 from tests.support.slurm_world import World
 from tests.support.squashfs import system_tree
-from tests.support.users import ordinary_environment, ordinary_python
 
 pytestmark = [
     pytest.mark.root,
@@ -36,7 +34,7 @@ async def world(
     cluster = Cluster.make(module_broker_url, cores=32)
     dray = install(cluster, "--if-missing=wait")
     for name, module in PROGRAMS.items():
-        _on_each_node(cluster, name, module)
+        install_command(cluster, name, module)
     with DebianRegistry(tmp_path_factory.mktemp("registry")) as registry:
         async with cluster.running():
             found = World(cluster.slurm, cluster.site, dray, registry, registry.host)
@@ -117,19 +115,6 @@ async def _ran(world: World, script: str) -> list[str]:
     job = await world.sbatch(f"{options}#SBATCH{last}\n{path}{commands}")
     assert await world.slurm.ended(job.id) == "COMPLETED", job.output()
     return job.output().splitlines()
-
-
-def _on_each_node(cluster: Cluster, name: str, module: str) -> None:
-    """A command for every user: the nodes of this Slurm are one machine, and have one PATH."""
-    place = cluster.slurm.directory / "commands"
-    place.mkdir(exist_ok=True)
-    socket = cluster.site.socket_template.replace("%n", "$SLURMD_NODENAME")
-    packages = shlex.quote(ordinary_environment()["PYTHONPATH"])
-    (place / name).write_text(
-        f'#!/bin/sh\nexport PYTHONPATH={packages} DRAY_SOCKET="{socket}"\n'
-        f'exec {ordinary_python()} -c "from {module} import main; main()" "$@"\n'
-    )
-    (place / name).chmod(0o755)
 
 
 def _push(world: World, tree: Path, name: str) -> None:

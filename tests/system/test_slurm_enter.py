@@ -69,6 +69,7 @@ class Bench:
         path = self.state / node / f"{job}.images"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
+        path.chmod(0o400)  # as a prolog leaves it
 
     def enter(self, script: str, *options: str, **how: Any) -> Done:
         """A job of one step, for which all is prepared."""
@@ -280,7 +281,7 @@ async def test_a_step_cannot_have_other_volumes_than_what_it_enters(bench: Bench
 def forged(bench: Bench, job: str, place: Path) -> str:
     """A verdict of the user's own making; what it names looks like an inside of this job."""
     place.mkdir(parents=True)
-    for name in ("env", "workdir", "entrypoint", "cmd"):
+    for name in ("env", "changes", "workdir", "entrypoint", "cmd"):
         (place / name).touch()
     (place / "mnt").symlink_to("/proc/1/ns/mnt")
     os.chown(place, NOBODY, NOBODY)
@@ -311,7 +312,7 @@ def test_root_takes_nothing_that_others_could_have_made(bench: Bench) -> None:
 def test_a_task_that_did_not_get_in_has_no_privilege_left(bench: Bench) -> None:
     place = bench.insides["v1"].directory / "0.broken"
     place.mkdir()
-    for name in ("mnt", "env", "workdir", "entrypoint", "cmd"):
+    for name in ("mnt", "env", "changes", "workdir", "entrypoint", "cmd"):
         (place / name).touch()
     conf = bench.slurm.directory / "plugstack.conf"
     required = conf.read_text()

@@ -10,8 +10,6 @@ import pytest_asyncio
 
 from tests.support.c_programs import build_enter
 from tests.support.conditions import eventually
-from tests.support.images import Pusher
-from tests.support.mpi_image import PROGRAM_PATH, mpi_image
 from tests.support.registry import DebianRegistry
 from tests.support.slurm import need_slurm
 from tests.support.slurm_hooks import install, need_compiler
@@ -104,23 +102,6 @@ async def test_a_job_that_is_killed_leaves_no_inside(world: World) -> None:
     await world.is_over(job)
     places = [insides(world, node) for node in world.site.nodes]
     await eventually(lambda: not any(any(place.iterdir()) for place in places), within=30)
-
-
-async def test_mpi_ranks_in_the_image_find_each_other_over_the_nodes(world: World) -> None:
-    Pusher(world.registry.url).push(mpi_image(), "team/mpi", "1")
-    options = (f"--image={world.host}/team/mpi:1", "--mpi=pmi2", "-n6")
-    over = ("-N3", "--ntasks-per-node=2")
-    helper = ("/bin/sh", "-c", f"{enter_helper(world)} -- {PROGRAM_PATH}")
-    # These three nodes are one machine, and MPICH knows. Memory is shared within one inside alone.
-    apart = {"UCX_TLS": "tcp,self"}
-    for words, env, nodes in (
-        ((*over, "--enter", PROGRAM_PATH), {}, ["v1", "v1", "v2", "v2", "v3", "v3"]),
-        ((*over, *helper), apart, ["v1", "v1", "v2", "v2", "v3", "v3"]),
-        (("-wv1", *helper), {}, ["v1"] * 6),
-    ):
-        done = await world.srun(*options, *words, env=env)
-        ranks = [f"{rank} of 6 on {node}: 15" for rank, node in enumerate(nodes)]
-        assert sorted(done.stdout.splitlines()) == ranks, done.stderr
 
 
 def insides(world: World, node: str) -> Path:

@@ -57,6 +57,7 @@ class Bench:
         path = self.state / node / f"{job_id}.images"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
+        path.chmod(0o400)  # as a prolog leaves it
 
 
 @pytest.fixture(scope="module")

@@ -241,6 +241,8 @@ def test_services_meet_in_the_volumes_of_the_settings(
         # Both gateways: the secret in it is one for both.
         ("gateway-1", "gateway", data, True),
         ("gateway-2", "gateway", data, True),
+        ("gateway-1", "images", images, False),
+        ("gateway-2", "images", images, False),
         ("converter", "store", store, True),
         ("distributor", "store", store, False),
         ("distributor", "images", images, True),

@@ -276,6 +276,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     [
         ("dray.yaml", "a: [", "cannot be parsed"),
         ("dray.toml", "a = ", "cannot be parsed"),
+        ("dray.yaml", "a: 2026-02-30", "cannot be parsed"),
+        ("dray.yaml", "a: !!bool x", "cannot be parsed"),
         ("dray.yaml", "- a\n- b\n", "must hold a mapping"),
         ("dray.yaml", "7600", "must hold a mapping"),
         ("dray.yaml", "1: one\n", "must hold a mapping"),

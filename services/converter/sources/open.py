@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from services.converter.disks.looks import look_of_disk
 from services.converter.packing.limits import Limits
 from services.converter.registries import Registries
 from services.converter.registry.platforms import Platform
@@ -29,7 +30,7 @@ from services.converter.sources.spooled import Spooled
 from services.converter.user_files.interface import UserFiles
 from services.converter.user_files.own import OwnFiles
 from shared.deadline import Deadline
-from shared.formats import Format
+from shared.formats import DISK_FORMATS, Format
 from shared.reference import ImageReference
 from shared.threads import in_thread
 
@@ -120,8 +121,8 @@ class _Opening:
             fd = self.user_files.open_file(path)
         with _closed_on_error(fd), reading(path):
             kind = kind or self._looks_like(fd)
-        if kind == "squashfs":
-            return self._spooled("squashfs", fd, stack)
+        if kind == "squashfs" or kind in DISK_FORMATS:
+            return self._spooled(kind, fd, stack)
         if kind == "tar":
             stack.callback(os.close, fd)
             return PlainTar(fd, str(path), self.user_files.scope)
@@ -185,7 +186,8 @@ class _Opening:
     def _looks_like(fd: int) -> Format | None:
         if os.pread(fd, len(SQUASHFS), 0) == SQUASHFS:
             return "squashfs"
-        return "tar" if look_of_tar(fd) == "root" else None
+        look = look_of_tar(fd)
+        return "tar" if look == "root" else look_of_disk(fd) if look is None else None
 
     def _is_directory(self) -> bool:
         try:

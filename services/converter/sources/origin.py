@@ -8,6 +8,8 @@ oci:DIR[:NAME]                  an OCI layout
 tar:PATH                        a tar of a root file system
 dir:PATH                        a directory that has a root file system in it, or any tree
 squashfs:PATH                   a squashfs image of any tool's
+ext4:PATH xfs:PATH              a file system's image
+disk:PATH qcow2:PATH vmdk:PATH  a machine's disk: its root file system
 """
 
 from dataclasses import dataclass
@@ -17,11 +19,11 @@ from typing import Final
 from services.converter.sources.errors import ArchiveNotFoundError
 from services.converter.sources.layout import MARK
 from shared.errors import InvalidInputError
-from shared.formats import FORMATS, Format
+from shared.formats import DISK_FORMATS, FORMATS, Format
 from shared.reference import ImageReference, parse_reference
 
 # Of these all that follows is the path; and they are plausible names of images, too.
-_BARE: Final = ("tar", "dir", "squashfs")
+_BARE: Final = ("tar", "dir", "squashfs", *DISK_FORMATS)
 # What other tools read images from, and we do not.
 _ELSEWHERE: Final = ("docker-daemon:", "containers-storage:", "sif:/", "sif:.")
 _ARCHIVE: Final = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
@@ -53,7 +55,7 @@ def parse_origin(text: str) -> ImageReference | FileOrigin:
             f"images cannot be read from '{text.partition(':')[0]}:': save the image as an archive "
             "(docker save, podman save, skopeo copy) or push it to a registry; what can be read is "
             "REF, docker:REF, PATH, docker-archive:PATH, oci-archive:PATH, oci:DIR, tar:PATH, "
-            "dir:PATH and squashfs:PATH"
+            f"dir:PATH, squashfs:PATH and {{{','.join(DISK_FORMATS)}}}:PATH"
         )
     if text.endswith(_ARCHIVE) and not text.startswith("docker:"):
         raise _absent("file", text, text)

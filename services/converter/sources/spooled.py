@@ -1,4 +1,4 @@
-"""A directory tree, or a squashfs image, as a source: listed into a spool, then read part by part.
+"""A directory tree, a squashfs or a disk image: listed into a spool, then read part by part.
 
 Both happen in processes with the importer's rights; here is only what starts them and takes the
 bytes over. Parts that were listed just as they are before are not read again.
@@ -42,7 +42,7 @@ class Spooled:
     """`content` is the directory or the image, `spool` an empty file: descriptors."""
 
     what: str
-    """"tree" or "squashfs": which jobs know how to read it."""
+    """"tree", "squashfs" or a disk's format: which jobs know how to read it."""
     content: int
     spool: int
     called: str
@@ -127,7 +127,7 @@ def _lasting(part: Part, began: int) -> Sha256:
 
 
 def _notes(listing: Listing) -> list[str]:
-    notes = []
+    notes = list(listing.notes)
     if listing.sockets:
         notes.append(f"sockets are left out: {listing.sockets:,}")
     for what, paths in (

@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter
 
 from services.converter import crossing
 from services.converter.crossing import Trouble
+from services.converter.disks import errors as disks
 from services.converter.packing import errors as packing
 from services.converter.sources import errors as sources
 from services.converter.trees import errors as trees
@@ -22,7 +23,7 @@ MAX_PACKET: Final = 1 << 17
 MAX_FDS: Final = 16
 _ERRORS: Final = {
     each.code: each
-    for module in (image, packing, sources, trees)
+    for module in (disks, image, packing, sources, trees)
     for each in vars(module).values()
     if isinstance(each, type) and issubclass(each, DrayError)
 }

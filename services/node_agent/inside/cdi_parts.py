@@ -135,8 +135,8 @@ def _by_their_names(binds: Iterable[Bind], folders: set[str]) -> dict[str, str]:
         if folder in folders and ".so" in name and name.startswith("lib"):
             elf = _elf(bind.source)
             if elf is not None and elf.machine == os.uname().machine:  # there may be 32 bits, too
-                soname = elf.soname if "/" not in elf.soname else ""
-                found[posixpath.join(folder, soname or name)] = bind.source
+                plain = "/" not in elf.soname and elf.soname not in {"", ".", ".."}
+                found[posixpath.join(folder, elf.soname if plain else name)] = bind.source
     return found
 
 

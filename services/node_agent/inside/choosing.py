@@ -7,8 +7,8 @@ from typing import Final
 from services.node_agent.errors import InsideRefusedError
 from services.node_agent.inside.module import Module
 from services.node_agent.inside.site_files import Files
+from shared.inside.module_names import NONE
 
-NONE: Final = "none"
 LABEL: Final = "module"
 _MOST: Final = 64
 

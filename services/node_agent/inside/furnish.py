@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from services.node_agent.inside.order import Disk
-from shared.inside.host import host_mounts, own_directories
+from shared.inside.environment import Changes
+from shared.inside.manifest import operations
 from shared.inside.people import Person
-from shared.inside.plan import Bind, Mount, Node, Plan, Tmpfs
+from shared.inside.plan import Mount, Node, Plan
+from shared.inside.site import Site
 from shared.inside.volumes import Volume
-from shared.settings.inside import InsideSettings
+from shared.settings.inside import EnvSettings, InsideSettings
 
 
 def plan_of(
@@ -21,24 +23,22 @@ def plan_of(
     nodes: Sequence[Node] = (),
 ) -> Plan:
     """`modules` and `nodes` are what modules add. Blocks: it asks who the user is."""
-    own = [
-        mount
-        for mount in own_directories(person)
-        if isinstance(mount, Bind) and not _within(mount.target, site.site_fs)
-    ]
-    mounts: list[Mount] = [
-        _sized(mount, site)
-        for mount in host_mounts(person, nodes)
-        if not (isinstance(mount, Tmpfs) and mount.target in site.site_fs)
-    ]
-    mounts += [Bind(path, path, optional=True) for path in site.site_fs]
-    mounts += own
-    mounts += modules
+    has = site_of(site)
+    mounts = [*has.mounts(person, nodes), *modules]
     mounts += [
         volume.mount if volume.cache is None else replace(volume.mount, source=_disk(number))
         for number, volume in enumerate(volumes)
     ]
-    return Plan(image, tuple(mounts), reserved=reserved(site))
+    return Plan(image, tuple(mounts), reserved=has.reserved)
+
+
+def site_of(settings: InsideSettings) -> Site:
+    changes = operations([changes_of(settings.env)])
+    return Site(settings.site_fs, settings.tmp_size, tuple(changes))
+
+
+def changes_of(env: EnvSettings) -> Changes:
+    return Changes(set=env.set, prepend=env.prepend, append=env.append, unset=env.unset)
 
 
 def disks_of(volumes: Sequence[Volume]) -> tuple[Disk, ...]:
@@ -52,16 +52,3 @@ def disks_of(volumes: Sequence[Volume]) -> tuple[Disk, ...]:
 
 def _disk(number: int) -> str:
     return f"disk:{number}"
-
-
-def reserved(site: InsideSettings) -> tuple[str, ...]:
-    """Where no user may have a volume."""
-    return tuple(path for path in site.site_fs if path != "/tmp")  # noqa: S108 - of the image
-
-
-def _sized(mount: Mount, site: InsideSettings) -> Mount:
-    return Tmpfs(mount.target, mount.mode, site.tmp_size) if isinstance(mount, Tmpfs) else mount
-
-
-def _within(path: str, places: Sequence[str]) -> bool:
-    return any(f"{path}/".startswith(f"{place}/") for place in places)

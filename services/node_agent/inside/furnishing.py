@@ -1,6 +1,5 @@
 """From an image that a job has on this node to its inside: what is asked, and of whom."""
 
-import pwd
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,21 +7,19 @@ from typing import Final
 
 from services.node_agent.holds import Holds
 from services.node_agent.inside.adding import SiteModules, modules_for
-from services.node_agent.inside.furnish import disks_of, plan_of, reserved
+from services.node_agent.inside.furnish import changes_of, disks_of, plan_of, site_of
 from services.node_agent.inside.hooks import HookCall, Hooks
 from services.node_agent.inside.insides import Insides, Wish
 from services.node_agent.readers import User
 from services.node_agent.threads import DaemonThreads
 from shared.deadline import Deadline
-from shared.inside.environment import Changes
 from shared.inside.manifest import Manifest
 from shared.inside.people import Person
 from shared.inside.volumes import parse_volumes
 from shared.models import ImageId, JobId
-from shared.settings.inside import EnvSettings, InsideSettings
+from shared.settings.inside import InsideSettings
 
 _THREADS: Final = 4
-_NOBODY: Final = 65534
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +62,8 @@ class Furnishing:
         view = self._holds.view(image_id)
 
         def wish() -> Wish:
-            person = person_of(user)
-            volumes = parse_volumes(wants.volumes, reserved(self._site))
+            person = Person.of(user.uid, None, sorted(user.gids))
+            volumes = parse_volumes(wants.volumes, site_of(self._site).reserved)
             added = modules_for(
                 self._modules,
                 wants.modules,
@@ -80,7 +77,7 @@ class Furnishing:
             )
             manifest = Manifest(
                 env=config.env,
-                changes=(*added.changes, _changes(self._site.env)),
+                changes=(*added.changes, changes_of(self._site.env)),
                 workdir=config.workdir,
                 entrypoint=config.entrypoint,
                 cmd=config.cmd,
@@ -93,16 +90,3 @@ class Furnishing:
             wanted = await self._threads.run(wish)
         named = image_id if as_default else None
         return await self._insides.have(job_id, wanted, deadline, image=named)
-
-
-def person_of(user: User) -> Person:
-    """As this node knows them. Blocks."""
-    try:
-        gid = pwd.getpwuid(user.uid).pw_gid
-    except KeyError:
-        gid = min(user.gids, default=_NOBODY)
-    return Person.of(user.uid, gid, sorted(user.gids))
-
-
-def _changes(env: EnvSettings) -> Changes:
-    return Changes(set=env.set, prepend=env.prepend, append=env.append, unset=env.unset)

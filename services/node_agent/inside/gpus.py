@@ -8,13 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-OF_NODE: Final = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
-"""Numbers as the node counts, whatever the cgroup lets a process see. A step has its own; a job's
-may have come along from another node."""
-OF_VENDOR: Final = {
-    "nvidia.com": "CUDA_VISIBLE_DEVICES",
-    "amd.com": "ROCR_VISIBLE_DEVICES",
-}
+from shared.inside.devices import OF_NODE, OF_VENDOR
+
 _NOTHING: Final = frozenset({"", "-1", "nodevfiles", "none", "void"})
 _RANGE: Final = re.compile(r"([0-9]{1,4})-([0-9]{1,4})")
 _MOST: Final = 256

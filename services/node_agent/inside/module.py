@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from shared.inside import module_names
 from shared.models import Strict
 from shared.settings.inside import EnvSettings, HostPath
 
@@ -33,7 +34,7 @@ def _of_a_program(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
-ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$")]
+ModuleName = Annotated[str, StringConstraints(pattern=rf"^{module_names.PATTERN}$")]
 DevicePath = Annotated[HostPath, AfterValidator(_below_dev)]
 CdiName = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9_.-]+=[A-Za-z0-9_.:-]+$")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from services.node_agent.errors import InsideRefusedError
 from shared.logging import get_logger
+from shared.yaml_errors import YAML_ERRORS
 
 log = get_logger(__name__)
 
@@ -22,6 +23,7 @@ Content = TypeVar("Content", bound=BaseModel)
 
 _MOST_BYTES: Final = 2 << 20
 _MOST_FILES: Final = 256
+_DEEPEST: Final = 32
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -109,13 +111,20 @@ def load(path: Path, model: type[Content]) -> Content | str:
         first = exc.errors()[0]
         where = ".".join(map(str, first["loc"]))
         return f"{path}: {where}: {first['msg']}" if where else f"{path}: {first['msg']}"
-    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+    except YAML_ERRORS as exc:
         return f"{path} is no YAML: {' '.join(str(exc).split())[:300]}"
 
 
 def parse(content: bytes, model: type[Content]) -> Content:
-    """Raises ValidationError, YAMLError, ValueError or RecursionError."""
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, _LOADER)):
-        # A few bytes could stand for gigabytes.
-        raise yaml.YAMLError("aliases (*name) are not read")
+    """Raises ValidationError or YAML_ERRORS."""
+    depth = 0
+    for event in yaml.parse(content, _LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            # A few bytes could stand for gigabytes.
+            raise yaml.YAMLError("aliases (*name) are not read")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            # The library's own recursion in C has no end but the stack's.
+            raise yaml.YAMLError(f"more than {_DEEPEST} lists and mappings are in each other")
     return model.model_validate(yaml.load(content, _LOADER) or {})  # noqa: S506 - a safe one

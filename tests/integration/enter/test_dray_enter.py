@@ -210,7 +210,7 @@ def test_even_with_the_files_nobody_else_enters(place: Path, pinned: Pinned) -> 
     forged.mkdir()
     target = forged / f"{JOB}@{IMAGE}"
     target.mkdir()
-    for name in ("env", "workdir", "entrypoint", "cmd"):
+    for name in ("env", "changes", "workdir", "entrypoint", "cmd"):
         (target / name).write_bytes(b"")
     for name in ("user", "user-mnt"):
         (target / name).touch()
@@ -241,7 +241,7 @@ def test_a_site_without_user_namespaces_says_who_enters(
 
 def _good(inside: Path) -> None:
     inside.mkdir()
-    for name in ("user", "user-mnt", "mnt", "env", "workdir", "entrypoint", "cmd"):
+    for name in ("user", "user-mnt", "mnt", "env", "changes", "workdir", "entrypoint", "cmd"):
         (inside / name).write_bytes(b"")
 
 

@@ -193,3 +193,19 @@ def test_an_interrupt_from_the_terminal_reaches_the_command_once(
             while more := keys.read(1024):
                 shown += more
     assert shown.count(b"caught") == 1
+
+
+def test_a_file_system_of_the_site_is_there_or_it_is_said(caller: Caller, hostile: Path) -> None:
+    place = Path("/var/tmp")
+    code = RUN.replace("workdir=workdir or None", f"workdir='/', site=Site(('{place}',))")
+    code = f"from shared.inside.site import Site\n{code}"
+    at = hostile / place.relative_to("/")
+    at.mkdir(parents=True)
+    done = caller.run(hostile, "stat", "-c", "%d %i", str(place), code=code)
+    there = place.stat()
+    assert (done.stdout, done.stderr) == (f"{there.st_dev} {there.st_ino}\n", "")
+    at.rmdir()
+    at.write_text("in the way")
+    done = caller.run(hostile, "cat", str(place), code=code)
+    assert (done.returncode, done.stdout) == (0, "in the way")
+    assert done.stderr.startswith(f"dray: {place} of this site is not in this image")

@@ -20,7 +20,7 @@ from services.node_agent.loop import LoopMounter
 from services.node_agent.mounter import Source
 from services.node_agent.unmount import clear
 from shared.deadline import Deadline
-from shared.inside.manifest import ENV, Manifest, apply, read_words
+from shared.inside.manifest import CHANGES, ENV, Manifest, apply, read_words
 from shared.settings.inside import InsideSettings
 from tests.support.elves import library, put
 from tests.support.insides import NOBODY, PERSON, enter
@@ -92,7 +92,8 @@ def run(inside: Path, script: str) -> str:
 
 
 def environment(inside: Path, **env: str) -> dict[str, str]:
-    apply(read_words((inside / ENV).read_bytes()), env)
+    for name in (ENV, CHANGES):
+        apply(read_words((inside / name).read_bytes()), env)
     return env
 
 

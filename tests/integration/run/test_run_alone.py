@@ -4,6 +4,7 @@ ordinary user's own.
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.support.agents import Place, agent_process, needs_root, serving
 from tests.support.run_site import (
     Login,
     Node,
+    Ran,
     RunPlace,
     begin_job,
     end_job,
@@ -32,6 +34,31 @@ def test_outside_of_a_job_there_are_volumes_and_no_modules(node: Node) -> None:
     assert (ran.code, "agent runs as root" in ran.err) == (125, True)
     ran = node.login.dray("-V", f"{a}:/x:perNodeCache=size=1G", "plain:2")
     assert (ran.code, "no perNodeCache at /x here" in ran.err) == (125, True)
+
+
+def test_all_that_the_site_has_in_images_is_there_but_for_modules(node: Node) -> None:
+    look = ("sh", "-c", f"cat {node.site}/tool; echo $SITE $MINE")
+    usual = node.place.root / "modules/usual.yaml"
+    usual.write_text("default: true\n")
+    tree = node.place.root / "trees/system"
+    try:
+        login, rank = node.login, node.login.having(SLURM_PROCID="1")
+        ways: list[tuple[Callable[..., Ran], Callable[..., Ran], str]] = [
+            (login.dray, rank.dray, "plain:2"),
+            (login.shifter, rank.shifter, f"--image=local:{tree}"),
+        ]
+        for way, another, image in ways:
+            wanted = ("-e", "SITE=x", "-e", "MINE=y", image, *look)
+            ran = way(*wanted)
+            assert (ran.code, ran.out) == (0, "of the module\nsite y\n"), ran.err
+            assert ran.err.startswith("dray: jobs have the modules usual here")
+            assert len(ran.err.splitlines()) == 1
+            assert way("--module=none", *wanted).err == ""
+            assert another(*wanted).err == "", "once for all ranks"
+        refused = login.dray("-V", f"{node.directory('a')}:{node.site}/x", "plain:2")
+        assert (refused.code, "would hide" in refused.err) == (125, True)
+    finally:
+        usual.unlink()
 
 
 def test_an_image_that_is_none_of_the_job_s_is_asked_of_the_gateway(node: Node) -> None:

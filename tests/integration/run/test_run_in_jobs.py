@@ -5,16 +5,24 @@ import pty
 import resource
 import shutil
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.support.agents import PATIENCE, needs_root
+from tests.support.c_programs import build_enter
 from tests.support.run_site import DRAY, Node
 from tests.support.terminals import read_all
 from tests.support.users import AS_NOBODY
 
 pytestmark = needs_root
+BECOME = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
+
+
+@pytest.fixture(scope="module")
+def dray_enter(node: Node) -> Path:
+    return build_enter(node.place.root)
 
 
 def test_the_job_s_image_needs_neither_gateway_nor_agent(node: Node) -> None:
@@ -53,7 +61,10 @@ def test_volumes_of_the_job_and_more_of_them(node: Node) -> None:
         assert filled.out == "a\nb\nc\n", filled.err
         ran = job.dray("-V", f"{c}:/z:ro", "plain:2", "touch", "/z/x")
         assert "Read-only file system" in ran.err
-        for refused in (f"{c}:/etc", f"{node.own}/absent:/z", "nonsense"):
+        # The site's file system may be below it, as it is where tests have their files in /tmp.
+        assert job.dray("-V", f"{c}:/tmp", "plain:2", "cat", "/tmp/name").out == "c\n"
+        refusals = (f"{c}:/etc", f"{c}:{node.site}/x", f"{node.own}/absent:/z", "nonsense")
+        for refused in refusals:
             ran = job.dray("-V", refused, "plain:2", "true")
             assert ran.code == 125
             assert ran.err.startswith("dray: ")
@@ -89,6 +100,42 @@ def test_each_has_a_word_over_those_before(node: Node, tmp_path: Path) -> None:
         ran = rank.dray("--env-file", str(file), "-e", "OF=option", "-e", "MODULE=option",
                         "-m", "tool", "--entrypoint", "", "--", *show)  # fmt: skip
         assert ran.out == "option|a b 'c'|module|site|3||/tool/bin:/bin\n", ran.err
+
+
+OPTIONS = {"OF": "option", "NEW": "option", "MODULE": "option", "SITE": "option", "PATH": "/mine"}
+WORDS = [
+    # Modules of the job, the user's options; what becomes of the host's and the image's variables.
+    ((), {}, {"OF": "image", "MODULE": "image", "SITE": "site", "OMP_HOST": "host", "NEW": "",
+              "PATH": "/bin"}),
+    ((), OPTIONS, {**OPTIONS, "SITE": "site", "OMP_HOST": "host"}),
+    (("tool",), {}, {"OF": "image", "MODULE": "module", "SITE": "site", "PATH": "/tool/bin:/bin"}),
+    (("tool",), OPTIONS, {"OF": "option", "NEW": "option", "MODULE": "module", "SITE": "site",
+                          "OMP_HOST": "host", "PATH": "/tool/bin:/mine"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("modules", "options", "expected"), WORDS)
+def test_host_image_option_module_site_in_each_way(
+    node: Node,
+    dray_enter: Path,
+    modules: tuple[str, ...],
+    options: Mapping[str, str],
+    expected: Mapping[str, str],
+) -> None:
+    show = ("/bin/sh", "-c", "; ".join(f'echo "{name}=${name}"' for name in expected))
+    given = [word for name, value in options.items() for word in ("-e", f"{name}={value}")]
+    with node.job(modules=modules) as job:
+        rank = job.having(
+            **dict.fromkeys(("OF", "MODULE", "SITE", "OMP_HOST"), "host"),
+            DRAY_INSIDES=str(node.place.agent_dir / "insides"),
+        )
+        ways = {
+            "dray run": rank.dray(*given, "--entrypoint=", "--", *show),
+            "shifter": rank.shifter(*given, *show),
+            "dray-enter": rank.run(BECOME, str(dray_enter), *given, "--", *show),
+        }
+    told = [f"{name}={value}" for name, value in expected.items()]
+    assert {way: ran.out.splitlines() for way, ran in ways.items()} == dict.fromkeys(ways, told)
 
 
 def test_modules_of_the_job_or_of_the_option(node: Node) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.conditions import eventually
+from tests.support.disks import MIB, converted, file_system
 from tests.support.images import build_image, layer_of
-from tests.support.imports import docker_archive
+from tests.support.imports import docker_archive, owned
 from tests.support.shifter_wire import CONFIG, IMPORTER, POLLED, Raw, Wire, as_client, check_form
 from tests.support.users import let_everybody_in
 
@@ -85,6 +86,19 @@ async def test_a_failure_is_told_once_and_another_file_is_another_import(
     image = build_image([layer_of({"etc/motd": b"later"})])
     right = {"filepath": str(docker_archive(tmp_path / "a.tar", image, IMPORTER))}
     assert (await ended(wire, IMPORTER, path, right)).body["status"] == "READY"
+
+
+async def test_a_disk_s_format_is_a_word_of_the_wire(wire: Wire, tmp_path: Path) -> None:
+    let_everybody_in(tmp_path)
+    tree = tmp_path / "tree"
+    (tree / "etc").mkdir(parents=True)
+    (tree / "etc/motd").write_text("of a disk")
+    plain = file_system(tmp_path / "plain", "ext4", "-d", tree, size=2 * MIB)
+    disk = owned(converted(plain, tmp_path / "disk.qcow2", "qcow2"), IMPORTER)
+    path = "/api/doimport/cluster/custom/machine/"
+    body = {"filepath": str(disk), "format": "qcow2"}
+    answer = await ended(wire, IMPORTER, path, body)
+    assert answer.body["status"] == "READY", answer.body
 
 
 @pytest.mark.parametrize(

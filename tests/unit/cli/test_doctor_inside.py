@@ -35,6 +35,23 @@ def test_each_sysctl_that_keeps_users_out_is_told_with_the_cure(
     assert list(doctor_inside.sysctls(tmp_path)) == []
 
 
+def test_an_installation_without_the_helper_in_c_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    missing = doctor_inside.dray_enter(tmp_path)
+    assert (missing.verdict, "gcc" in missing.advice) == (Verdict.NOTE, True)
+    for directory in (
+        tmp_path,
+        tmp_path / "bin",
+    ):  # beside our own commands, or where the user looks
+        directory.mkdir(exist_ok=True)
+        program = directory / "dray-enter"
+        program.touch(mode=0o755)
+        found = doctor_inside.dray_enter(tmp_path)
+        assert (found.verdict, str(program) in found.text) == (Verdict.OK, True)
+
+
 def test_only_an_agent_of_root_s_puts_images_together(tmp_path: Path) -> None:
     socket = tmp_path / "agent.sock"
     assert doctor_inside.agent(socket).verdict is Verdict.NOTE

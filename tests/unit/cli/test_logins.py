@@ -125,7 +125,7 @@ main()
 )
 def test_a_password_never_travels_where_others_read_along(url: str) -> None:
     with pytest.raises(UsageError, match="https://"):
-        logins.login(Gateway(url), None, "ada", stdin=True, json=False)
+        logins.login(Gateway(url), None, "ada", stdin=True, docker=False, json=False)
 
 
 def test_logins_are_listed_and_forgotten(

@@ -1,6 +1,7 @@
 """How far a pull is: the rate of now, the time that is left, and layers on small screens."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -15,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli import progress
-from cli.answers import Layer, Progress
+from cli.answers import Layer, Progress, read_pull
 from cli.progress import Pace
 from cli.tables import width_of
 from shared.states import State
 from tests.support.terminals import read_all
+from tests.support.views import pulling
 
 
 class Clock:
@@ -95,6 +97,17 @@ def test_a_stage_says_how_many_layers_are_over() -> None:
 def test_a_small_screen_shows_the_largest_layers_in_their_order() -> None:
     layers = tuple(Layer(str(at), 0, size, cached=False) for at, size in enumerate((5, 9, 1, 7)))
     assert [layer.digest for layer in progress._shown(layers, 2)] == ["1", "3"]
+
+
+def test_what_is_waited_for_is_told_at_once_and_once() -> None:
+    written: list[str] = []
+    lines = progress.Lines(written.append, repeat=1000)
+    busy = "waiting 30 s for the registry: h limits how often it may be asked"
+    for waiting in (None, busy, busy):
+        view = pulling(5, 10, waiting=waiting)
+        lines.update(read_pull(json.loads(view.model_dump_json())))
+    told = [line.partition(" s  ")[2] for line in written]
+    assert told == ["PULLING     5 B of 10 B in 2 layers, 1 re-used", f"PULLING     {busy}"]
 
 
 PROGRAM = """

@@ -2,14 +2,17 @@
 
 import struct
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.inside.environment import DEFAULT_PATH, NEVER, Changes
-from shared.inside.manifest import ENV, Manifest, apply, read_words
+from cli.run import environment
+from cli.words import Words
+from shared.inside.environment import Changes
+from shared.inside.manifest import CHANGES, ENV, Manifest, read_words
 from tests.support.c_programs import compiled
 
 PROGRAM = r"""
@@ -37,18 +40,22 @@ static char *blob(uint32_t *length)
 
 int main(void)
 {
-    uint32_t length, given;
-    char *text, *operations;
+    uint32_t length, of_image, of_user, of_site, given;
+    char *text;
 
     while ((text = blob(&length))) {
         char **env = calloc(length + 1, sizeof *env), **at = env;
-        struct dray_inside inside = {.users = -1};
+        char *image = blob(&of_image), *user = blob(&of_user), *site = blob(&of_site);
+        char **users = calloc(of_user + 1, sizeof *users);
+        int count = 0;
+        struct dray_inside inside = {
+            .users = -1, .env = {image, of_image}, .changes = {site, of_site}};
         for (char *entry = text; entry < text + length; entry += strlen(entry) + 1)
             *at++ = entry;
-        operations = blob(&given);
-        inside.env = (struct dray_words){operations, given};
+        for (char *entry = user; entry < user + of_user; entry += strlen(entry) + 1)
+            users[count++] = entry;
         environ = env;
-        if (dray_environment(&inside)) {
+        if (dray_environment(&inside, users, count)) {
             fprintf(stderr, "%s\n", inside.why);
             return 1;
         }
@@ -59,7 +66,7 @@ int main(void)
         for (at = environ; *at; at++)
             fwrite(*at, 1, strlen(*at) + 1, stdout);
         environ = NULL; /* the next one is another program, as far as libc is concerned */
-        free(env), free(text), free(operations);
+        free(env), free(text), free(image), free(users), free(user), free(site);
     }
     return 0;
 }
@@ -91,7 +98,10 @@ manifests = st.builds(
     env=st.lists(entries, max_size=5).map(tuple),
     changes=st.lists(changes, max_size=2).map(tuple),
 )
-cases = st.lists(st.tuples(tables, manifests), min_size=1, max_size=40)
+options = st.lists(entries, max_size=3).map(tuple)
+cases = st.lists(st.tuples(tables, manifests, options), min_size=1, max_size=40)
+Case = tuple[dict[str, str], bytes, tuple[str, ...], bytes]
+"""The host's, the image's operations, the user's options, those of modules and site."""
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +109,17 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(PROGRAM, tmp_path_factory.mktemp("c") / "environment")
 
 
-def ask(program: Path, given: list[tuple[dict[str, str], bytes]]) -> list[dict[str, str]]:
-    """What C makes of each of these environments and operations."""
+def terminated(words: Iterable[str]) -> bytes:
+    return b"".join(word.encode() + b"\0" for word in words)
+
+
+def ask(program: Path, given: list[Case]) -> list[dict[str, str]]:
+    """What C makes of each."""
     packed = b""
-    for host, operations in given:
-        entries = b"".join(f"{name}={value}".encode() + b"\0" for name, value in host.items())
-        packed += struct.pack("=I", len(entries)) + entries
-        packed += struct.pack("=I", len(operations)) + operations
+    for host, image, users, site in given:
+        inherited = [f"{name}={value}" for name, value in host.items()]
+        for part in (terminated(inherited), image, terminated(users), site):
+            packed += struct.pack("=I", len(part)) + part
     # What libc keeps of a variable it keeps for ever: no leak of ours.
     leaks = {"ASAN_OPTIONS": "detect_leaks=0"}
     done = subprocess.run([program], input=packed, capture_output=True, check=False, env=leaks)
@@ -122,20 +136,20 @@ def ask(program: Path, given: list[tuple[dict[str, str], bytes]]) -> list[dict[s
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases)
-def test_operations_do_the_same_in_both(
-    program: Path, given: list[tuple[dict[str, str], Manifest]]
+def test_c_makes_the_environment_that_python_makes(
+    program: Path, given: list[tuple[dict[str, str], Manifest, tuple[str, ...]]]
 ) -> None:
-    expected = []
-    for host, manifest in given:
-        env = {name: value for name, value in host.items() if not NEVER.fullmatch(name)}
-        env["PATH"] = DEFAULT_PATH
-        apply(read_words(manifest.files()[ENV]), env)
-        env["PATH"] = env.get("PATH") or DEFAULT_PATH
-        expected.append(env)
-    assert ask(program, [(host, m.files()[ENV]) for host, m in given]) == expected
+    expected, cases = [], []
+    for host, manifest, users in given:
+        files = manifest.files()
+        image, changes = (tuple(read_words(files[name])) for name in (ENV, CHANGES))
+        words = Words("", "", env=tuple(each[1:] for each in image), changes=changes)
+        expected.append(environment(words, host, file="", options=users, whole_host=True))
+        cases.append((host, files[ENV], users, files[CHANGES]))
+    assert ask(program, cases) == expected
 
 
 @pytest.mark.parametrize("operations", [b"A=B\0", b"=A\0", b"\0", b"==x\0", b"<\0"])
 def test_what_cannot_be_an_operation_is_refused(program: Path, operations: bytes) -> None:
     with pytest.raises(AssertionError, match="cannot be"):
-        ask(program, [({}, operations)])
+        ask(program, [({}, operations, (), b"")])

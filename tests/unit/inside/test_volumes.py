@@ -71,6 +71,21 @@ def test_what_is_refused_says_why(text: str, says: str) -> None:
         parse_volumes([text], RESERVED)
 
 
+@pytest.mark.parametrize("value", ["/a:/etc", "/a;/b", "/$OTHER"])
+def test_a_variable_brings_in_no_other_volume(value: str) -> None:
+    """What was read once is handed on as text, and read again on the node."""
+    with pytest.raises(VolumeRefusedError, match=r"\$SCRATCH is "):
+        parse_volumes(["$SCRATCH/in:/in"], RESERVED, {"SCRATCH": value, "OTHER": "/x"})
+
+
+def test_another_tmp_may_be_had_where_the_site_has_something_in_it() -> None:
+    site = ("/tmp/site",)
+    assert parse_volumes(["/x:/tmp"], site) == (Volume("/x", "/tmp"),)
+    for target in ("/tmp/site", "/tmp/site/x"):
+        with pytest.raises(VolumeRefusedError, match="/tmp/site"):
+            parse_volumes([f"/x:{target}"], site)
+
+
 def test_there_is_a_limit() -> None:
     with pytest.raises(VolumeRefusedError, match="may be"):
         parse_volumes([f"/a:/b{number}" for number in range(MAX_VOLUMES + 1)])

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from services.node_agent.inside.site_view import SiteInsides
 from services.node_agent.local_api import LocalApi
 from services.node_agent.preparing import Preparing
 from services.node_agent.programs import Programs
 from shared.api import AgentStatus, MountRequest
 from shared.http.connections import Connections
+from shared.settings.inside import InsideSettings
 from tests.support.conditions import eventually
 
 from .conftest import PATIENCE, Node
@@ -34,6 +36,7 @@ async def serving(node: Node, path: Path, connections: Connections) -> AsyncIter
         preparing=Preparing(node.jobs, None),
         programs=Programs(node.holds),
         furnishing=None,
+        site=SiteInsides(InsideSettings()),
         cache=None,
         status=status,
     )

@@ -17,7 +17,8 @@ from services.node_agent.errors import (
 from services.node_agent.job import SITE
 from services.node_agent.jobs import MAX_IMAGES_PER_JOB, MAX_JOBS_PER_USER
 from shared.api import MountRequest
-from shared.errors import DeadlineExceededError, InvalidInputError
+from shared.deadline import Deadline
+from shared.errors import DeadlineExceededError, InvalidInputError, NotFoundError
 from shared.events import JobAllocated, JobReleased, NodeImage
 from tests.support.conditions import eventually
 from tests.support.node_users import ADA, BOB
@@ -274,3 +275,19 @@ async def test_only_the_scheduler_s_jobs_are_announced(node: Node) -> None:
     assert list(node.jobs.announced) == [JOB]
     await node.jobs.released(released(later(1)))
     assert list(node.jobs.announced) == []
+
+
+async def test_whose_an_announced_job_is_only_its_prolog_says(node: Node) -> None:
+    image, other = node.image("a"), node.image("b")
+    await node.jobs.allocated(allocated(image))
+    # Its images are mounted for it, and who asks for one has to be let to that elsewhere.
+    for user in (ADA, BOB, SITE):
+        assert node.jobs.devices_of(JOB, image.image_id, user) == {}
+    for job, wanted in ((JOB, other), ("another", image)):
+        with pytest.raises(NotFoundError, match="has no image"):
+            node.jobs.devices_of(job, wanted.image_id, ADA)
+    devices = {"SLURM_JOB_GPUS": "1"}
+    await node.jobs.prepare(JOB, (), ADA, Deadline.after(PATIENCE), devices=devices)
+    assert node.jobs.devices_of(JOB, image.image_id, ADA) == devices
+    with pytest.raises(ForbiddenError, match="not yours"):
+        node.jobs.devices_of(JOB, image.image_id, BOB)

@@ -170,6 +170,9 @@ def test_files_are_read_again_when_they_change(site: ModuleSite) -> None:
         ("before: [{run: [sh, -c, id]}]", "before.0.run: .* from the root on"),
         ("conflicts: [../x]", "conflicts.0: "),
         ("{" * 5000, "is no YAML"),
+        ("- " * 100_000, "in each other"),
+        ('about: !!int ""', "is no YAML"),
+        ("about: !!timestamp x", "is no YAML"),
         ("\0", "is no YAML"),
         (" " * (3 << 20), "more than 2 MiB"),
     ],
@@ -204,10 +207,10 @@ def test_no_bytes_of_a_file_raise(content: bytes) -> None:
 def test_the_shipped_modules() -> None:
     found = SiteFiles(SHIPPED, Module, ".yaml").read()
     assert not found.broken
-    assert list(found.found) == ["cvmfs", "gpu-amd", "gpu-nvidia", "mpich", "openmpi"]
+    assert list(found.found) == ["cvmfs", "gpu-amd", "gpu-nvidia", "mpich", "openmpi", "pmix"]
     for name, module in found.found.items():
         assert module.about, name
         assert set(module.conflicts) | set(module.requires) <= set(found.found)
-    assert [name for name, module in found.found.items() if module.default] == ["cvmfs"]
+    assert [name for name, module in found.found.items() if module.default] == ["cvmfs", "pmix"]
     assert found.found["mpich"].mpi == "mpich"
     assert found.found["openmpi"].mpi == "openmpi"

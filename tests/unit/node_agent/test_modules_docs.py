@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from services.node_agent.inside.gpus import OF_NODE, OF_VENDOR
 from services.node_agent.inside.module import BindEntry, CopyEntry, Hook, Module
+from shared.inside.devices import OF_NODE, OF_VENDOR
 from shared.settings.inside import EnvSettings
 
 PAGE = (Path(__file__).parents[3] / "docs/modules.md").read_text(encoding="utf-8")

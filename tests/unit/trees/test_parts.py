@@ -16,8 +16,9 @@ from services.converter.trees.parts import (
     least_weight,
     weight_of,
 )
-from services.converter.trees.rows import Row, decoded, encoded
+from services.converter.trees.rows import decoded, encoded
 from shared.image import kinds
+from shared.image.tar.row import Row
 
 U64 = st.integers(0, (1 << 64) - 1)
 I64 = st.integers(-(1 << 63), (1 << 63) - 1)

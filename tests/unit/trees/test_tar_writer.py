@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from services.converter.packing.limits import Limits
 from services.converter.packing.tar_bytes import TarBytes
 from services.converter.packing.tar_reader import TarReader
-from services.converter.trees.rows import Row
-from services.converter.trees.tar_writer import END, Xattrs, entry, padding, sparse_entry
 from shared.image import kinds
+from shared.image.tar.row import Row
+from shared.image.tar.writer import END, Xattrs, entry, padding, sparse_entry
 
 NAMES = st.binary(min_size=1, max_size=255).map(
     lambda name: name.replace(b"\0", b"0").replace(b"/", b"1").replace(b".", b"2")
