@@ -6,10 +6,12 @@ runs, so it may be made from a thread.
 
 import ctypes
 import errno
+import fcntl
 import os
 import re
 import signal
 import struct
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -29,7 +31,10 @@ MNT_DETACH: Final = 0x2
 UMOUNT_NOFOLLOW: Final = 0x8
 
 CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWUTS: Final = 0x04000000
 CLONE_NEWUSER: Final = 0x10000000
+
+_NS_GET_MNTNS_ID: Final = 0x8008B705
 
 _SYNC_WRITE: Final = 2
 
@@ -113,6 +118,24 @@ def unshare(flags: int) -> None:
 def setns(fd: int, kind: int) -> None:
     """Enter a namespace of this kind; into one of users only a process with one thread can."""
     _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), f"file descriptor {fd}")
+
+
+def mount_namespace_id() -> int | None:
+    """Of this process; None before Linux 6.10, which tells none."""
+    found = bytearray(8)
+    with Path("/proc/self/ns/mnt").open("rb") as namespace:
+        try:
+            fcntl.ioctl(namespace, _NS_GET_MNTNS_ID, found)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOTTY, errno.EINVAL):
+                raise
+            return None
+    return int.from_bytes(found, sys.byteorder)
+
+
+def current_cpu() -> int:
+    number: int = _libc.sched_getcpu()
+    return number
 
 
 def mount_points(directory: str) -> list[str]:

@@ -22,6 +22,7 @@ from services.node_agent.inside.order import (
     Disk,
     refusal,
 )
+from services.node_agent.inside.younger import unshare_mounts
 from shared import linux
 from shared.errors import DrayError
 from shared.inside.assemble import assemble, open_path
@@ -34,7 +35,7 @@ _UMASK: Final = 0o022
 
 def build(order: BuildOrder, agent: socket.socket) -> None:
     os.umask(_UMASK)
-    linux.unshare(linux.CLONE_NEWNS)
+    unshare_mounts()
     linux.mount("none", "/", flags=linux.MS_REC | linux.MS_SLAVE)
 
     disks = {disk.name: _mounted(order, disk) for disk in order.disks}
