@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cli.answers import Layer, Progress
-from cli.progress import Bars
+from cli.progress import Bars, Moment
 from shared.progress import Part
 from shared.states import State
 from shared.tasks import cancel_all
@@ -20,17 +20,6 @@ STAGES: Final = {
     State.CONVERSION: "making one squashfs of them",
     State.TRANSFER: "writing and verifying the file",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Now:
-    """A moment of a conversion, as a pull without a gateway."""
-
-    state: State
-    progress: Progress | None
-    tries: int = 1
-    ended: bool = False
-    trouble: str | None = None
 
 
 @dataclass(slots=True)
@@ -57,9 +46,9 @@ class Watching:
     def note_made(self) -> None:
         self.made.update(name for name, part in self.parts.items() if not part.cached)
 
-    def now(self) -> _Now:
+    def now(self) -> Moment:
         parts = self.parts.values() if self.whole is None else (self.whole,)
-        return _Now(self.stage, self._progress(parts))
+        return Moment(self.stage, self._progress(parts))
 
     def _progress(self, parts: Iterable[Part]) -> Progress:
         parts = tuple(parts)

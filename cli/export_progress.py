@@ -4,11 +4,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from cli.answers import Progress
-from cli.progress import Bars, Display, Silence
+from cli.progress import Bars, Display, Moment, Silence
 from shared.states import State
 
 STAGES: Final = {
@@ -17,17 +16,6 @@ STAGES: Final = {
     State.CONVERSION: "making one layer of it",
 }
 _INTERVAL: Final = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class _Now:
-    """A moment, as a pull without a gateway."""
-
-    state: State
-    progress: Progress | None
-    tries: int = 1
-    ended: bool = False
-    trouble: str | None = None
 
 
 class Meter:
@@ -49,7 +37,7 @@ class Meter:
         self._drawn, self._silent = now, False
         rate = (done - self._first) / max(now - self._began, _INTERVAL)
         progress = Progress(stage, done, total, rate, ()) if total else None
-        self._display.update(_Now(stage, progress))
+        self._display.update(Moment(stage, progress))
 
     def away(self, seconds: float, reason: str) -> None:
         self._silent = True

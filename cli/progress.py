@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cli import show
@@ -76,6 +77,17 @@ class Pace:
         if now - began < 2 * STEP:
             return progress.rate
         return (progress.done - done) / (now - began)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Of work that is drawn as a pull is, without a gateway."""
+
+    state: State
+    progress: Progress | None
+    tries: int = 1
+    ended: bool = False
+    trouble: str | None = None
 
 
 class Display(Protocol):

@@ -1,5 +1,6 @@
 """Kinds of entries: squashfs' own numbers for basic inodes, and two that only packs know."""
 
+import stat
 from typing import Final
 
 DIRECTORY: Final = 1
@@ -13,6 +14,17 @@ SOCKET: Final = 7
 HARD_LINK: Final = 8
 # A device that the options forbid: it hides what a lower layer has there, and is not written.
 DROPPED: Final = 9
+
+OF_MODE: Final = {
+    stat.S_IFDIR: DIRECTORY,
+    stat.S_IFREG: FILE,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFBLK: BLOCK_DEVICE,
+    stat.S_IFCHR: CHARACTER_DEVICE,
+    stat.S_IFIFO: FIFO,
+    stat.S_IFSOCK: SOCKET,
+}
+"""By the part of a mode that `stat.S_IFMT` leaves."""
 
 # What hides a name of lower layers is an empty file of that name with this in front.
 WHITEOUT: Final = b".wh."

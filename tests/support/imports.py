@@ -1,6 +1,7 @@
 """Files that users import: made by root, and then theirs alone."""
 
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from tests.support.archives import archive_of, docker_members, layout_members, w
 from tests.support.as_user import Somebody
 from tests.support.conditions import eventually
 from tests.support.images import BuiltImage
+from tests.support.site import Site
+from tests.support.users import ordinary_environment, ordinary_python
 
 IMPORTS = "/api/v1/imports"
 
@@ -56,3 +59,19 @@ async def brought(user: Somebody, name: str, path: Path, **more: object) -> dict
 
 def lookup(name: str) -> str:
     return f"/api/v1/images/cluster/custom/{quote(name, safe='')}"
+
+
+def dray(site: Site, uid: int, where: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command, as this user types it."""
+    return subprocess.run(
+        [ordinary_python(), "-c", "from cli.main import main; main()", *words],
+        env=ordinary_environment() | {"DRAY_URL": f"unix://{site.socket}", "HOME": str(where)},
+        cwd=where,
+        user=uid,
+        group=uid,
+        extra_groups=(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

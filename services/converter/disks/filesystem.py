@@ -10,15 +10,6 @@ from services.converter.disks.volume import Volume
 from shared.image import kinds
 from shared.image.tar.writer import Xattrs
 
-_KINDS: Final = {
-    stat.S_IFDIR: kinds.DIRECTORY,
-    stat.S_IFREG: kinds.FILE,
-    stat.S_IFLNK: kinds.SYMLINK,
-    stat.S_IFBLK: kinds.BLOCK_DEVICE,
-    stat.S_IFCHR: kinds.CHARACTER_DEVICE,
-    stat.S_IFIFO: kinds.FIFO,
-    stat.S_IFSOCK: kinds.SOCKET,
-}
 MAX_TARGET: Final = 4095
 # Neither file system makes larger ones.
 MAX_XATTR: Final = 65_536
@@ -89,7 +80,7 @@ class FileSystem(Protocol):
 
 
 def kind_of(mode: int, number: int) -> int:
-    kind = _KINDS.get(stat.S_IFMT(mode))
+    kind = kinds.OF_MODE.get(stat.S_IFMT(mode))
     if kind is None:
         raise damaged(f"inode {number} is of no known kind, or is free")
     return kind

@@ -30,14 +30,6 @@ from shared.image.tar.row import Row
 # Snapshots that file systems show as directories: all of the tree again, once for each of them.
 SNAPSHOTS: Final = frozenset((b".snapshot", b".snapshots", b".snap", b".zfs", b".lustre"))
 
-_KINDS: Final = {
-    stat.S_IFDIR: kinds.DIRECTORY,
-    stat.S_IFREG: kinds.FILE,
-    stat.S_IFLNK: kinds.SYMLINK,
-    stat.S_IFBLK: kinds.BLOCK_DEVICE,
-    stat.S_IFCHR: kinds.CHARACTER_DEVICE,
-    stat.S_IFIFO: kinds.FIFO,
-}
 _BATCH: Final = 256
 # Per level: batches of the directory at hand, and directories below it.
 _AHEAD: Final = 16
@@ -131,8 +123,8 @@ class Walk:
             self.noted.refuse(path)
         if state is None:
             return None
-        kind = _KINDS.get(stat.S_IFMT(state.st_mode))
-        if kind is None:
+        kind = kinds.OF_MODE[stat.S_IFMT(state.st_mode)]
+        if kind == kinds.SOCKET:
             self.noted.sockets += 1
             return None
         if len(path) > MAX_PATH:

@@ -11,12 +11,12 @@ import pytest
 from tests.support.as_user import Somebody
 from tests.support.images import File, Link, Pusher, build_image, layer_of
 from tests.support.imports import brought
+from tests.support.imports import dray as typed
 from tests.support.noise import noise
 from tests.support.private_site import ALICE, CAROL
 from tests.support.registry import DebianRegistry
 from tests.support.site import Site
 from tests.support.trees import image_rows
-from tests.support.users import ordinary_environment, ordinary_python
 
 pytestmark = pytest.mark.root
 
@@ -28,21 +28,7 @@ def registry(tmp_path: Path) -> Iterator[DebianRegistry]:
 
 
 async def dray(site: Site, uid: int, where: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [ordinary_python(), "-c", "from cli.main import main; main()", *words],
-            env=ordinary_environment() | {"DRAY_URL": f"unix://{site.socket}", "HOME": str(where)},
-            cwd=where,
-            user=uid,
-            group=uid,
-            extra_groups=(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    return await asyncio.to_thread(run)
+    return await asyncio.to_thread(typed, site, uid, where, *words)
 
 
 def listed(image: Path) -> str:

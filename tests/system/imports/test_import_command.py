@@ -1,31 +1,14 @@
 """`dray import` as a user types it, against a whole site."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.imports import docker_archive, settled
+from tests.support.imports import docker_archive, dray, settled
 from tests.support.private_site import ALICE, BOB, secret_image
 from tests.support.site import Site
-from tests.support.users import ordinary_environment, ordinary_python
 
 pytestmark = pytest.mark.root
-
-
-def dray(site: Site, uid: int, where: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [ordinary_python(), "-c", "from cli.main import main; main()", *words],
-        env=ordinary_environment() | {"DRAY_URL": f"unix://{site.socket}", "HOME": str(where)},
-        cwd=where,
-        user=uid,
-        group=uid,
-        extra_groups=(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 async def test_a_user_imports_looks_up_lists_and_removes(site: Site, home: Path) -> None:
