@@ -2,32 +2,14 @@
 to do about each.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from cli import show
 from cli.errors import EXIT_FAILED
+from cli.findings import Finding, Findings, Verdict
 from cli.tables import GREEN, RED, YELLOW, painted
-
-
-class Verdict(StrEnum):
-    """A note is worth knowing, and may be as it should be; what is broken is not."""
-
-    OK = "ok"
-    NOTE = "note"
-    BROKEN = "broken"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. `advice` is what to do about it."""
-
-    about: str
-    verdict: Verdict
-    text: str
-    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +19,6 @@ class Wish:
     urls: str
     socket: Path | None
     config: Path | None
-
-
-Findings = Iterator[Finding]
-
-
-def ok(about: str, text: str) -> Finding:
-    return Finding(about, Verdict.OK, text)
-
-
-def note(about: str, text: str, advice: str = "") -> Finding:
-    return Finding(about, Verdict.NOTE, text, advice)
-
-
-def broken(about: str, text: str, advice: str = "") -> Finding:
-    return Finding(about, Verdict.BROKEN, text, advice)
 
 
 def doctor(wish: Wish, *, json: bool) -> int:

@@ -12,8 +12,8 @@ from cli import http as wire
 from cli import show
 from cli.addresses import Address, addresses
 from cli.answers import read_time, reading
-from cli.doctor import Findings, broken, note, ok
 from cli.errors import CliError, RefusedError
+from cli.findings import Findings, broken, note, ok
 from cli.http import Json
 
 SECONDS: Final = 5.0

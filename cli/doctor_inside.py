@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli import of_job
-from cli.doctor import Finding, Findings, broken, note, ok
 from cli.enter import SYSCTLS
+from cli.findings import Finding, Findings, broken, note, ok
 from shared.errors import DrayError
 from shared.inside.enter import MOUNTS
 

@@ -11,8 +11,8 @@ from cli import doctor_inside, proof, show
 from cli.agent import Agent
 from cli.answers import reading
 from cli.defaults import own_cache_dir, own_data_dir
-from cli.doctor import Finding, Findings, broken, note, ok
 from cli.errors import CliError
+from cli.findings import Finding, Findings, broken, note, ok
 from shared.errors import DrayError
 from shared.munge import Munge
 

@@ -10,8 +10,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from cli import doctor_inside
-from cli.doctor import Finding, Findings, broken, ok
 from cli.doctor_machine import room
+from cli.findings import Finding, Findings, broken, ok
 from shared.config import Settings, load_settings
 from shared.errors import DrayError
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from cli import doctor, doctor_gateways, doctor_machine, doctor_site
-from cli.doctor import Finding, Verdict, Wish
+from cli.doctor import Wish
+from cli.findings import Finding, Verdict
 from shared.api import DeadLettersView, DeadLetterView, NodesView, NodeView, QueueView, SystemsView
 from shared.api.account import WhoAmI
 from shared.states import State

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli import doctor_inside
-from cli.doctor import Finding, Verdict, broken
+from cli.findings import Finding, Verdict, broken
 from shared.settings.inside import InsideSettings
 
 IMAGES = ";".join(f"{letter * 64},{'d' * 64},1" for letter in "ab")
