@@ -8,6 +8,7 @@ capability, and with no way to gain privileges.
 import errno
 import os
 import signal
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -140,7 +141,10 @@ def make_namespaces() -> None:
 
 
 def _give_up_privileges() -> None:
+    _leave_directories()
     linux.set_no_new_privileges()
+    if os.geteuid() == 0:
+        linux.type_nothing()  # a shell of root's may read the terminal next
     try:
         linux.drop_capabilities()
     except OSError as exc:
@@ -148,6 +152,14 @@ def _give_up_privileges() -> None:
             f"cannot give up all capabilities before the command runs ({exc.strerror}): the "
             "container or service that we run in lacks CAP_SETPCAP"
         ) from exc
+
+
+def _leave_directories() -> None:
+    """One of the host that the caller has open would lead the command out of the image."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - a name is a number
+        with suppress(OSError):  # that of the list itself
+            if int(name) > 2 and stat.S_ISDIR(os.fstat(int(name)).st_mode):
+                os.set_inheritable(int(name), False)
 
 
 def explain_refusal(exc: OSError, uid: int, sysctls: Path = Path("/proc/sys")) -> str:
@@ -180,14 +192,24 @@ def explain_refusal(exc: OSError, uid: int, sysctls: Path = Path("/proc/sys")) -
 def _change_directory(wanted: str | None, usual: Sequence[str]) -> None:
     if wanted is not None:
         try:
-            os.chdir(wanted)
+            _work_in(wanted)
         except OSError as exc:
             raise EnterError(f"cannot work in {wanted} of the image: {exc.strerror}") from exc
         return
     for path in usual:
         with suppress(OSError):
-            os.chdir(path)
+            _work_in(path)
             return
+
+
+def _work_in(path: str) -> None:
+    """By /proc/self/fd a path, the image's own perhaps, could lead to what is open of the host."""
+    os.chdir(path)
+    try:
+        os.getcwd()  # noqa: PTH109 - an error where no path from the root leads here
+    except OSError:
+        os.chdir("/")
+        raise
 
 
 def execute(command: Sequence[str], env: Mapping[str, str]) -> NoReturn:

@@ -56,12 +56,19 @@ _FAIL_WITH: Final = 0x00050000
 _SECCOMP: Final = {"x86_64": 317, "aarch64": 277}
 _SET_FILTER: Final = 1
 _ALL_THREADS: Final = 1
+_FILTER_MODE: Final = 2
+_IOCTL: Final = {"x86_64": (16, 54, 0x40000202)}
+_IOCTL_ELSEWHERE: Final = (29, 54)
+"""By its numbers, and those for programs of 32 bits."""
+_TYPING: Final = (0x5412, 0x541C)
+"""TIOCSTI and TIOCLINUX."""
 
 PROC_SUPER_MAGIC: Final = 0x9FA0
 
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_KEEPCAPS: Final = 8
+_PR_SET_SECCOMP: Final = 22
 _PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -215,6 +222,31 @@ def allow_only(machine: int, calls: Sequence[int]) -> None:
         program,
     )
     _check(result, "seccomp")
+
+
+def type_nothing() -> None:
+    """From now on nothing here puts words into a terminal that would seem to be typed.
+
+    Needs set_no_new_privileges(); a kernel without such filters is left as it is.
+    """
+    second = 24 if sys.byteorder == "little" else 28
+    calls = _IOCTL.get(os.uname().machine, _IOCTL_ELSEWHERE)
+    code = [
+        (_LOAD, 0, 0, 0),
+        *((_IF_EQUAL, len(calls) - at, 0, call) for at, call in enumerate(calls)),
+        (_RETURN, 0, 0, _ALLOW),
+        (_LOAD, 0, 0, second),
+        *((_IF_EQUAL, len(_TYPING) - at, 0, what) for at, what in enumerate(_TYPING)),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _FAIL_WITH | errno.EPERM),
+    ]
+    text = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in code))
+    program = ctypes.create_string_buffer(struct.pack("@HP", len(code), ctypes.addressof(text)))
+    try:
+        _prctl(_PR_SET_SECCOMP, _FILTER_MODE, ctypes.addressof(program))
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
 
 
 def set_undumpable() -> None:

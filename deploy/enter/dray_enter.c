@@ -6,7 +6,9 @@
  * command, so signals, terminal, limits and exit status are the command's own.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,6 +95,23 @@ static void find(const char *image, char *path, size_t room)
         stop(NOT_RUN, "the names of job and image are too long");
 }
 
+/* A directory of the host that the caller has open would lead the command out of the image. Files,
+ * pipes and sockets are what ranks are handed. */
+static void leave_directories(void)
+{
+    DIR *all = opendir("/proc/self/fd");
+    struct dirent *entry;
+    struct stat found;
+
+    while (all && (entry = readdir(all))) {
+        int number = atoi(entry->d_name);
+        if (number > STDERR_FILENO && fstat(number, &found) == 0 && S_ISDIR(found.st_mode))
+            fcntl(number, F_SETFD, FD_CLOEXEC);
+    }
+    if (all)
+        closedir(all);
+}
+
 /* Docker's rule: the entrypoint, then the user's words, or else the image's. */
 static char **command_of(const struct wish *wish, const struct dray_inside *inside)
 {
@@ -161,6 +180,7 @@ int main(int count, char **words)
     char *here = getcwd(NULL, 0), path[PATH_MAX], **command;
     struct dray_inside inside;
 
+    leave_directories();
     find(wish.image, path, sizeof path);
     if (dray_read(&inside, path, false) || dray_join(&inside) ||
         dray_environment(&inside, wish.set, wish.set_count) ||

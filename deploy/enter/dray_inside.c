@@ -3,12 +3,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -108,6 +113,29 @@ const char *dray_next(const struct dray_words *words, const char *word)
 
 /* ---- into it -------------------------------------------------------------------------------- */
 
+/* Nor into a terminal what a shell of root's would take for typed there. Some kernels have no such
+ * filters; the other numbers are those of programs of 32 bits. */
+static void type_nothing(void)
+{
+    enum { SECOND = offsetof(struct seccomp_data, args[1]) +
+                    (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0) };
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 54, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x40000202, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, SECOND),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TIOCSTI, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TIOCLINUX, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+    };
+    struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
+}
+
 static int forget_privileges(struct dray_inside *inside)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -120,6 +148,8 @@ static int forget_privileges(struct dray_inside *inside)
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
         syscall(SYS_capset, &header, none) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return fail(inside, "cannot give up all privileges: %s", strerror(errno));
+    if (geteuid() == 0)
+        type_nothing();
     return 0;
 }
 
@@ -223,14 +253,27 @@ int dray_environment(struct dray_inside *inside, char **users, int count)
     return 0;
 }
 
+static int work_in(const char *path)
+{
+    char found[PATH_MAX];
+
+    if (chdir(path) < 0)
+        return -1;
+    /* By /proc/self/fd, what somebody left open here of the host could be a way out. */
+    if (syscall(SYS_getcwd, found, sizeof found) > 0 && *found == '/')
+        return 0;
+    errno = chdir("/") < 0 ? errno : EACCES;
+    return -1;
+}
+
 int dray_directory(struct dray_inside *inside, const char *wanted, const char *here)
 {
     const char *usual[] = {here, dray_next(&inside->workdir, NULL), getenv("HOME"), "/"};
 
-    if (wanted && chdir(wanted) < 0)
+    if (wanted && work_in(wanted) < 0)
         return fail(inside, "cannot work in %s of the image: %s", wanted, strerror(errno));
     for (size_t i = 0; !wanted && i < sizeof usual / sizeof *usual; i++)
-        if (usual[i] && *usual[i] == '/' && chdir(usual[i]) == 0)
+        if (usual[i] && *usual[i] == '/' && work_in(usual[i]) == 0)
             break;
     return 0;
 }

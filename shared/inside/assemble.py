@@ -154,7 +154,7 @@ def _source_of(mount: Mount, open_source: Open) -> int | None:
     of_user = isinstance(mount, Bind) and mount.of_user
     try:
         source = (
-            open_source(mount.source, mount.of_user)
+            open_source(mount.source, mount.of_user or mount.as_user)
             if isinstance(mount, Bind)
             else os.open(mount.source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         )

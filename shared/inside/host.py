@@ -63,4 +63,4 @@ def own_directories(person: Person, *paths: str) -> tuple[Bind, ...]:
         below = any(f"{path}/".startswith(f"{above}/") for above in chosen)
         if path.split("/")[1] not in SYSTEM_DIRECTORIES | {""} and not below:
             chosen.append(path)
-    return tuple(Bind(path, path, optional=True) for path in chosen)
+    return tuple(Bind(path, path, optional=True, as_user=True) for path in chosen)

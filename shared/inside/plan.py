@@ -22,6 +22,8 @@ class Bind:
     """Left out where the host or the image has no place for it."""
     of_user: bool = False
     """Named by the user: opened with their rights, and kept from where it would hide too much."""
+    as_user: bool = False
+    """Not named by them, and yet perhaps theirs to lead elsewhere: opened with their rights."""
 
 
 @dataclass(frozen=True, slots=True)

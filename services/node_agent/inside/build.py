@@ -46,6 +46,7 @@ def build(order: BuildOrder, agent: socket.socket) -> None:
         return _open_as(order, path) if of_user else open_path(path)
 
     inside = assemble(Plan.from_json(order.plan), open_source, in_user_namespace=False)
+    sys.excepthook = _end_without_reading
     change_root(inside)
     os.close(inside)
     agent.send(MOUNTS_READY)
@@ -55,6 +56,12 @@ def build(order: BuildOrder, agent: socket.socket) -> None:
         linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
         agent.send(USERS_READY)
         agent.recv(MAX_PACKET)
+
+
+def _end_without_reading(kind: type[BaseException], exc: BaseException, _: object) -> None:
+    """A traceback shows lines of source files, by decoders that these name: the image's by now."""
+    os.write(2, f"{kind.__name__}: {exc}\n".encode("utf-8", "replace"))
+    os._exit(1)
 
 
 def _mounted(order: BuildOrder, disk: Disk) -> int:

@@ -114,6 +114,7 @@ def _started(agent: socket.socket) -> subprocess.Popen[bytes]:
         [sys.executable, "-P", "-m", _PROGRAM, str(agent.fileno())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        cwd="/",  # a user's volume may be /proc/self/cwd
         pass_fds=[agent.fileno()],
         env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
     )

@@ -35,6 +35,8 @@ _FILE_THREADS: Final = 2
 _MOST_OF_A_USER: Final = 4
 """At a time: what one user wants may hang, and others wait for nobody."""
 _MOST_OF_A_JOB: Final = 64
+_MOST_HERE: Final = 512
+"""Of one user: each takes mounts, of which a node has a hundred thousand for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +115,13 @@ class Insides:
         place = self._pins.directory / name
         whole = await self._files.run(lambda: self._pins.is_whole(name))
         if not whole:
-            if wish.hooks is not None:
-                await wish.hooks.run_before(deadline)
             async with self._user(wish.person.uid):
+                await self._files.run(lambda: self._require_room(name))
+                if wish.hooks is not None:
+                    await wish.hooks.run_before(deadline)
                 await self._threads.run(lambda: self._build(name, wish, given_up, deadline))
-            if wish.hooks is not None:
-                await self._run_after(name, wish.hooks, deadline)
+                if wish.hooks is not None:
+                    await self._run_after(name, wish.hooks, deadline)
             await self._files.run(lambda: self._pins.conclude(name))
         return place
 
@@ -126,7 +129,6 @@ class Insides:
         return self._users.setdefault(uid, asyncio.Semaphore(_MOST_OF_A_USER))
 
     def _build(self, name: str, wish: Wish, given_up: threading.Event, deadline: Deadline) -> None:
-        self._require_room(name)
         patience = Patience(time.monotonic() + deadline.remaining(), given_up)
         build(self._pins, name, self._order(wish), wish.manifest.files(), patience)
 
@@ -140,11 +142,15 @@ class Insides:
 
     def _require_room(self, name: str) -> None:
         """Of each user: what others made under a job's id does not count."""
-        of_both = name.rpartition(".")[0]
-        if sum(each.rpartition(".")[0] == of_both for each in self._pins.names) >= _MOST_OF_A_JOB:
+        theirs = [_whose(each) for each in self._pins.names if _whose(each)[1] == _whose(name)[1]]
+        if theirs.count(_whose(name)) >= _MOST_OF_A_JOB:
             raise InsideRefusedError(
                 f"you have put images of job {_job(name)} together in {_MOST_OF_A_JOB} ways on "
                 "this node: use the same volumes and modules for all ranks"
+            )
+        if len(theirs) >= _MOST_HERE:
+            raise InsideRefusedError(
+                f"your jobs have put images together in {_MOST_HERE} ways on this node: end some"
             )
 
     def _order(self, wish: Wish) -> BuildOrder:
@@ -169,6 +175,16 @@ class Insides:
 
 
 def _job(name: str) -> str:
-    """No job's id has the mark of an alias in it, and neither a digest nor a user a dot."""
+    return _whose(name)[0]
+
+
+def _whose(name: str) -> tuple[str, str]:
+    """The job and the user; an alias is nobody's, nor is what somebody else has left there.
+
+    No job's id has the mark of an alias in it, and neither a digest nor a user a dot.
+    """
     job, mark, _ = name.partition(ALIAS)
-    return job if mark else name.rsplit(".", 2)[0]
+    if mark:
+        return job, ""
+    job, uid, *_ = (*name.rsplit(".", 2), "")
+    return job, uid

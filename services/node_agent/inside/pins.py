@@ -11,6 +11,7 @@ Each is a mount of the kernel's file for the namespace, which lives as long as t
 it, does. All of it blocks.
 """
 
+import errno
 import os
 import secrets
 import threading
@@ -18,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from services.node_agent import access
 from services.node_agent.mountinfo import mounts_below
 from services.node_agent.unmount import clear
 from shared import linux
@@ -63,13 +65,18 @@ class Pins:
         return place
 
     def describe(self, name: str, files: Mapping[str, bytes], uid: int) -> None:
-        """Small files beside the namespaces, for the user's eyes only."""
+        """Small files beside the namespaces, for the user's eyes only, and not theirs to fill."""
         for called, content in files.items():
             path = self.directory / name / called
             fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o400)
             with os.fdopen(fd, "wb") as file:
-                os.fchown(fd, uid, -1)
                 file.write(content)
+                try:
+                    access.let(uid, path, access.READ)
+                except OSError as exc:
+                    if exc.errno != errno.EOPNOTSUPP:
+                        raise
+                    os.fchown(fd, uid, -1)  # no memory of all: that of /run knows such lists
 
     def pin(self, name: str, pid: int, *, kind: str, called: str) -> None:
         """Keep a namespace of this process."""

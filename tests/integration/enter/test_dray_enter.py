@@ -48,7 +48,12 @@ def pinned(place: Path, image: Path) -> Iterator[Pinned]:
 
 
 def enter(
-    place: Path, *words: str, who: dict[str, Any] = AS_NOBODY, cwd: str = "/", **env: str
+    place: Path,
+    *words: str,
+    who: dict[str, Any] = AS_NOBODY,
+    cwd: str = "/",
+    fds: tuple[int, ...] = (),
+    **env: str,
 ) -> subprocess.CompletedProcess[str]:
     given = {
         "SLURM_JOB_ID": JOB,
@@ -62,6 +67,7 @@ def enter(
         [place / "dray-enter", *words],
         env={name: value for name, value in given.items() if value},
         cwd=cwd,
+        pass_fds=fds,
         capture_output=True,
         text=True,
         timeout=60,
@@ -114,6 +120,42 @@ def test_it_works_where_the_caller_does_or_else_where_the_image_wants(
 ) -> None:
     here = str(place) if cwd == "HERE" else cwd
     assert enter(place, *options, "--", "pwd", cwd=here).stdout.strip() == where
+
+
+def test_what_the_caller_has_open_of_the_host_is_no_way_out(
+    place: Path, pinned: Pinned, image: Path
+) -> None:
+    fd = os.open(place, os.O_RDONLY)
+    lead = f"/proc/self/fd/{fd}"
+    pinned.add(JOB, "leads", image, Manifest(env=("PATH=/bin",), workdir=lead))
+    look = ("--", "sh", "-c", f"pwd; ls -d ../dray-enter {lead}/dray-enter; true")
+    by_image = enter(place, "leads", *look, cwd=str(place), fds=(fd,))
+    by_option = enter(place, "-w", lead, *look, fds=(fd,))
+    os.close(fd)
+    assert (by_image.stdout, by_image.returncode) == ("/home\n", 0), by_image
+    assert (by_option.stdout, by_option.returncode) == ("", 125), by_option
+
+
+TYPES = r"""
+#include <errno.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+int main(void)
+{
+    ioctl(0, TIOCGWINSZ, &(struct winsize){0});
+    printf("%s ", errno == EPERM ? "refused" : "allowed");
+    ioctl(0, TIOCSTI, "x"); /* of no terminal: refused before the kernel sees that */
+    puts(errno == EPERM ? "refused" : "allowed");
+}
+"""
+
+
+def test_nothing_is_typed_into_root_s_terminal(place: Path, pinned: Pinned, hostile: Path) -> None:
+    (place / "types.c").write_text(TYPES)
+    subprocess.run(["gcc", "-o", hostile / "bin/types", place / "types.c"], check=True)
+    pinned.add(JOB, "types", hostile)
+    done = enter(place, "types", "--", "/bin/types", who=AS_ROOT)
+    assert done.stdout == "allowed refused\n", done
 
 
 def test_the_entrypoint_is_put_before_where_it_is_asked_for(place: Path, pinned: Pinned) -> None:

@@ -1,5 +1,6 @@
 """Entering what is hostile, and machines that refuse: nothing is mounted where it must not be."""
 
+import errno
 import shutil
 import subprocess
 from pathlib import Path
@@ -121,6 +122,42 @@ def test_a_mounted_squashfs_is_entered_and_outlives_its_unmount(
     assert out == "NAME=tiny\n"
     assert "Read-only" in err
     assert mounts_in(tmp_path) == []
+
+
+LED = f"""
+import os
+os.dup2(os.open("/usr", os.O_RDONLY), 9)
+{RUN}
+"""
+
+
+def test_what_the_caller_has_open_of_the_host_is_no_way_out(caller: Caller, image: Path) -> None:
+    done = caller.run(image, "sh", "-c", "pwd; ls -d /proc/self/fd/9/share; true", code=LED)
+    assert done.stdout == "/\n", done
+    by_name = caller.run(image, "pwd", workdir="/proc/self/fd/9", code=LED)
+    assert (by_name.stdout, by_name.returncode) == ("", 125), by_name
+
+
+TYPES = """
+import fcntl, pty, termios
+from cli import enter
+_, terminal = pty.openpty()
+enter._give_up_privileges()
+fcntl.ioctl(terminal, termios.TIOCGWINSZ, bytes(8))
+try:
+    fcntl.ioctl(terminal, termios.TIOCSTI, b"x")
+except OSError as exc:
+    print(exc.errno)
+"""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not is_root(), reason="others' shells have no more rights than the image")
+def test_nothing_is_typed_into_root_s_terminal() -> None:
+    # With the capability to do so, which the kernel asks for where it is not one's own terminal.
+    code = f"from shared import linux; linux.drop_capabilities = lambda: None\n{TYPES}"
+    done = Caller("root", {}).run(Path("/"), code=code)
+    assert done.stdout == f"{errno.EPERM}\n", done.stderr
 
 
 MOVE = """

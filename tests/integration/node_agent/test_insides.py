@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from services.node_agent.loop import LoopMounter
 from services.node_agent.mounter import Source
 from services.node_agent.unmount import clear
 from shared.deadline import Deadline
+from shared.inside.host import own_directories
 from shared.inside.manifest import CMD, ENV, Manifest, read_words
+from shared.inside.plan import Bind
 from shared.inside.volumes import parse_volumes
 from shared.settings.inside import InsideSettings
 from tests.support.insides import ENTER, NOBODY, PERSON, enter
@@ -91,6 +94,9 @@ async def test_it_says_to_its_user_alone_what_the_image_wants(
     assert "of the image" in enter(pinned, code=look).stdout
     other = {"user": 12345, "group": 12345, "extra_groups": ()}
     assert "PermissionError" in enter(pinned, code=look, who=other).stderr
+    # Whoever may write there fills what all have in common: /run is memory.
+    write = "import os, sys; path = sys.argv[1] + '/env'; os.chmod(path, 0o600); open(path, 'a')"
+    assert "PermissionError" in enter(pinned, code=write).stderr
 
 
 async def test_all_ranks_share_one_and_their_tmp(insides: Insides, image: Path) -> None:
@@ -120,7 +126,7 @@ async def test_volumes_and_the_site_s_file_systems_are_there(
 
 
 async def test_a_volume_is_opened_with_the_user_s_rights(
-    insides: Insides, image: Path, tmp_path: Path
+    insides: Insides, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = tmp_path / "closed"
     (closed / "secret").mkdir(parents=True)
@@ -132,6 +138,29 @@ async def test_a_volume_is_opened_with_the_user_s_rights(
     # By a descriptor of the process that opens: of its own it has none.
     with pytest.raises(InsideRefusedError):
         await have(insides, image, "/proc/self/fd/3:/data")
+    # Or by where the agent works.
+    (closed / "secret/of-root").touch()
+    monkeypatch.chdir(closed / "secret")
+    pinned = await have(insides, image, "/proc/self/cwd:/data")
+    assert "of-root" not in enter(pinned, "ls", "/data").stdout
+
+
+async def test_what_is_the_user_s_to_lead_elsewhere_is_opened_with_their_rights(
+    insides: Insides, image: Path, tmp_path: Path
+) -> None:
+    """As a home may be, where the directory around it is theirs."""
+    (tmp_path / "closed/open").mkdir(parents=True)
+    (tmp_path / "closed").chmod(0o700)
+    (tmp_path / "home").symlink_to(tmp_path / "closed/open")
+    plan = plan_of(str(image), PERSON, InsideSettings())
+    for name, as_user in (("/alone", True), ("/by-root", False)):
+        bind = Bind(f"{tmp_path}/home", name, optional=True, as_user=as_user)
+        plan = replace(plan, mounts=(*plan.mounts, bind))
+    pinned = await insides.have("7", Wish(plan, PERSON, MANIFEST), Deadline.after(30))
+    done = enter(pinned, "sh", "-c", "ls -d /by-root /alone")
+    assert done.stdout == "/by-root\n", done.stderr
+    (own,) = own_directories(replace(PERSON, home="/home/me"))
+    assert own.as_user
 
 
 LOCKED = """

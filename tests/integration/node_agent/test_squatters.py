@@ -91,6 +91,26 @@ async def test_a_job_has_room_whatever_others_made_under_its_id(
         await ask(place, "DELETE", "/v1/jobs/7")
 
 
+async def test_no_user_takes_a_node_s_mounts_by_jobs_of_their_own(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(insides, "_MOST_HERE", 2)
+    image = make_image(place, [], "one\n")
+    known = settings(place)
+    mine = body(image)
+    async with running(known, connect_bus(known, "test")):
+        found = []
+        for job_id in ("mine-1", "mine-2", "mine-3"):
+            await as_thief(place, "/v1/mounts", {**mine["images"][0], "job_id": job_id})
+            wanted = {"image_id": image.image_id}
+            found.append((await as_thief(place, f"/v1/jobs/{job_id}/insides", wanted))[0])
+        assert found == [200, 200, 422]
+        _, view = await ask(place, "POST", "/v1/jobs/7/prepare", mine)
+        assert view["state"] == "ready", view["message"]
+        for job_id in ("mine-1", "mine-2", "mine-3", "7"):
+            await ask(place, "DELETE", f"/v1/jobs/{job_id}")
+
+
 @pytest.fixture
 def hanging(place: Place) -> Iterator[Path]:
     """A directory of a file system that has stopped answering."""
