@@ -98,7 +98,7 @@ def _inside(target: Target, image: JobImage) -> Path | None:
     job, directory = of_job.job_id(os.environ), of_job.insides(target.socket)
     if job is None or directory is None:
         return None
-    if target.wants == of_job.wants(os.environ):
+    if of_job.as_submitted(target.wants, os.environ):
         found = of_job.pinned_inside(directory, job, image.image_id)
         if found is not None:
             return found

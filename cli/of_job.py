@@ -24,6 +24,7 @@ JOBS: Final = ("SLURM_JOB_ID", "DRAY_JOB_ID")
 """The second is for hooks of other schedulers to set."""
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+\[\]-]{0,127}")
 _BY_ID: Final = "id:"
+_BY_SLURM: Final = "SLURM_SPANK_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,26 @@ def image_named(reference: str, env: Mapping[str, str]) -> JobImage | None:
 
 
 def wants(env: Mapping[str, str]) -> Wants:
-    volumes = env.get(job_images.VOLUMES, "")
-    modules = env.get(job_images.MODULES, "")
+    return _wants(env, env)
+
+
+def _wants(said: Mapping[str, str], env: Mapping[str, str]) -> Wants:
+    volumes = said.get(job_images.VOLUMES, "")
+    modules = said.get(job_images.MODULES, "")
     return Wants(parse_volumes([volumes], env=env), read_module_names([modules]))
+
+
+def as_submitted(wanted: Wants, env: Mapping[str, str]) -> bool:
+    """Whether it is what the job was submitted with, for which its own inside was put together.
+
+    A step has other variables than its job where `srun` was given options; Slurm keeps the job's.
+    """
+    of_job = {
+        name.removeprefix(_BY_SLURM): text
+        for name, text in env.items()
+        if name.startswith(f"{_BY_SLURM}DRAY_")
+    }
+    return wanted == wants(env) and (not of_job or wanted == _wants(of_job, env))
 
 
 def insides(socket: Path | None) -> Path | None:

@@ -207,7 +207,7 @@ static char **copy_of(char **env)
 
 void dray_enter_task(spank_t spank, char *reason, size_t room)
 {
-    char **own = environ, **task = NULL, **before, **after, here[PATH_MAX];
+    char **own, **task = NULL, **before, **after, here[PATH_MAX];
     bool done;
 
     if (!is_ready)
@@ -221,11 +221,11 @@ void dray_enter_task(spank_t spank, char *reason, size_t room)
         return;
     }
     if (spank_get_item(spank, S_JOB_ENV, &task) != ESPANK_SUCCESS || !(before = copy_of(task)) ||
-        !(after = copy_of(task))) {
+        !(after = copy_of(task)) || !(own = copy_of(environ))) {
         snprintf(reason, room, "--enter: the task's environment cannot be had");
         return;
     }
-    environ = after;
+    environ = after; /* setenv frees the array that it made before: ours is a copy from now on */
     done = !dray_environment(&inside, NULL, 0) && !dray_directory(&inside, NULL, here);
     forget_missing_tmpdir();
     after = environ;

@@ -184,7 +184,10 @@ def test_how_they_end_is_slurm_s_to_tell(bench: Bench) -> None:
     killed = bench.enter("kill -9 $$")
     assert killed.returncode == 128 + signal.SIGKILL
     bench.prepare()
-    assert "No such file" in bench.slurm.srun("--image=one", "--enter", "/bin/nothing").stderr
+    missing = bench.slurm.srun("--image=one", "--enter", "/bin/nothing")
+    assert "No such file" in missing.stderr
+    # As without an image, and not by a signal of Slurm's own process.
+    assert missing.returncode == bench.slurm.srun("/bin/nothing").returncode
 
 
 async def test_signals_reach_them(bench: Bench) -> None:

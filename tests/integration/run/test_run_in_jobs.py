@@ -70,6 +70,20 @@ def test_volumes_of_the_job_and_more_of_them(node: Node) -> None:
             assert ran.err.startswith("dray: ")
 
 
+def test_a_step_s_own_volumes_and_modules_take_the_place_of_the_job_s(node: Node) -> None:
+    """As `srun --volume= --module=` in a job that Slurm's plugin submitted."""
+    a, b = (node.directory(name) for name in "ab")
+    look = ("sh", "-c", 'cat /x/name; echo "$MODULE"')
+    with node.job(volumes=(f"{a}:/x",)) as job:
+        step = job.having(SLURM_SPANK_DRAY_SYSTEM="local", SLURM_SPANK_DRAY_VOLUMES=f"{a}:/x")
+        assert step.dray("plain:2", *look).out == "a\n\n"
+        own = step.having(DRAY_VOLUMES=f"{b}:/x", DRAY_MODULES="tool")
+        ran = own.dray("plain:2", *look)
+        assert ran.out == "b\nmodule\n", ran.err
+        ran = own.shifter("--image=plain:2", *look)
+        assert ran.out == "b\nmodule\n", ran.err
+
+
 @pytest.mark.skipif(shutil.which("mkfs.xfs") is None, reason="mkfs.xfs is missing: xfsprogs")
 def test_a_file_system_of_each_node_s_own(node: Node) -> None:
     scratch = node.directory("scratch")
