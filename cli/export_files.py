@@ -53,9 +53,8 @@ class Partial:
     def __init__(self, target: Path, offer: Offer) -> None:
         self.path = target.with_name(f".{target.name}.{offer.content_digest[:16]}.part")
         self._private = offer.private
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         with _telling(target):
-            self._fd = os.open(self.path, flags, _PRIVATE)
+            self._fd = _own(self.path)
         try:
             self._take(target)
             self.length = os.fstat(self._fd).st_size
@@ -139,6 +138,22 @@ class Partial:
                 raise
         piece = os.pread(source, 1 << 20, self.length)
         return os.pwrite(self._fd, piece, self.length) if piece else 0
+
+
+def _own(path: Path) -> int:
+    """A file of ours alone: its name can be guessed, and others may write to the directory."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with suppress(FileExistsError):
+        return os.open(path, flags | os.O_CREAT | os.O_EXCL, _PRIVATE)
+    fd = os.open(path, flags)
+    found = os.fstat(fd)
+    if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1:
+        return fd
+    os.close(fd)
+    raise ExportFileError(
+        f"{path} is in the way, and is no file of yours alone: remove it, or name another place "
+        "with -o"
+    )
 
 
 @contextmanager

@@ -7,12 +7,13 @@ not see it says so, and whoever asks goes to the next one.
 import asyncio
 import os
 import stat
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from services.gateway.auth.identity import Principal
 from services.gateway.limits import TooManyRequestsError, counted_as
@@ -72,6 +73,9 @@ class Turns:
 class ImageFile:
     """An open image. A file system that hangs holds its own thread alone."""
 
+    _threads: ClassVar = threading.Semaphore(2 * MOST_AT_ONCE)
+    """One that hangs outlasts its turn; of those there are no more than so many."""
+
     def __init__(self, fd: int, thread: ThreadPoolExecutor) -> None:
         self._fd = fd
         self._thread = thread
@@ -79,6 +83,11 @@ class ImageFile:
     @classmethod
     @asynccontextmanager
     async def opened(cls, directory: Path, image_id: ImageId, size: int) -> AsyncIterator[Self]:
+        if not cls._threads.acquire(blocking=False):
+            raise ExportUnavailableError(
+                "the file system of the images does not answer this gateway: ask another one, or "
+                "again later"
+            )
         thread = ThreadPoolExecutor(1, thread_name_prefix="export")
         try:
             loop = asyncio.get_running_loop()
@@ -94,6 +103,7 @@ class ImageFile:
             finally:
                 thread.submit(os.close, fd)  # after what is still being read
         finally:
+            thread.submit(cls._threads.release)
             thread.shutdown(wait=False)
 
     def read(self, offset: int, count: int) -> asyncio.Future[bytes]:

@@ -144,6 +144,20 @@ def test_a_file_system_shows_what_the_kernel_shows_of_it(tmp_path: Path, name: s
     assert_same(found, expected)
 
 
+def test_a_directory_of_short_and_long_inode_numbers_has_all_its_names(tmp_path: Path) -> None:
+    """From 2 TiB on, an XFS has numbers that need more than 32 bits."""
+    image = file_system(tmp_path / "image", "xfs", "-K", "-l", "size=16m", size=3 << 40)
+    with filled(image, "xfs") as top:
+        for number in range(8):
+            (top / f"directory{number}/below").mkdir(parents=True)
+            (top / f"directory{number}/file").touch()
+    with mounted(image, tmp_path / "at", kind="xfs") as top:
+        numbers = {path.stat().st_ino >> 32 > 0 for path in top.iterdir()}
+        expected = as_squashfs_has_it(mount_rows(top))
+    assert numbers == {False, True}
+    assert_same(rows_in(image, "xfs", tmp_path), expected)
+
+
 def test_holes_stay_holes(tmp_path: Path) -> None:
     kinds: tuple[DiskFormat, ...] = ("ext4", "xfs")
     for kind in kinds:

@@ -62,6 +62,9 @@ async def test_all_of_it_and_any_part(site: ExportSite) -> None:
     for asked in ("bytes=0-1,5-6", "lines=1-2", "bytes=x"):
         assert (await fetched(a, path, Range=asked))[0] == 200, "what is not understood is not said"
     assert (await fetched(a, path, Range=f"bytes={size}-"))[0] == 416
+    for said, status in ((etag, 206), ('"another"', 200), ("Sat, 01 Nov 2025 00:00:00 GMT", 200)):
+        got = await fetched(a, path, Range="bytes=9-", If_Range=said)
+        assert got[:2] == (status, content[9:] if status == 206 else content), said
     status, body, _ = await fetched(a, path, If_Match='"another"')
     assert status == 412
     assert b"image_changed" in body

@@ -4,9 +4,11 @@ import dataclasses
 import gzip
 import hashlib
 import io
+import os
 import random
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import pytest
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from cli import download
 from cli.download import Download, Offer, RangesIgnoredError
 from cli.errors import RefusedError
+from cli.export_files import ExportFileError, Partial
 from cli.export_names import annotations, file_name
 from cli.export_progress import Meter
 from cli.gateway import Gateway
@@ -151,6 +154,28 @@ def test_what_is_busy_is_asked_again_and_what_is_gone_is_not(served: tuple[str, 
     with pytest.raises(RefusedError, match="another"):
         list(told.pieces(0))
     assert len(reasons) == 3
+
+
+def test_a_partial_file_that_others_laid_out_is_left_alone(tmp_path: Path) -> None:
+    """Its name can be guessed: what is private would be written into what others can read."""
+    target, wanted = tmp_path / "image.squashfs", offer(b"secret")
+    with Partial(target, wanted) as partial:
+        partial.append(b"sec")
+    with Partial(target, wanted) as partial:
+        assert partial.length == 3, "one's own is gone on with"
+    partial.path.with_name("another").hardlink_to(partial.path)
+    with pytest.raises(ExportFileError, match="no file of yours alone"):
+        Partial(target, wanted)
+    partial.path.unlink()
+    os.mkfifo(partial.path)
+    with pytest.raises(ExportFileError, match="no file of yours alone"):
+        Partial(target, wanted)
+    partial.path.unlink()
+    if os.geteuid() == 0:
+        partial.path.touch()
+        os.chown(partial.path, 1000, 1000)
+        with pytest.raises(ExportFileError, match="no file of yours alone"):
+            Partial(target, wanted)
 
 
 def test_parts_that_are_no_parts_are_noticed(served: tuple[str, Script]) -> None:

@@ -5,6 +5,7 @@ import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -90,6 +91,16 @@ def test_what_is_not_damaged_is_read(images: dict[str, Path], name: str) -> None
 def refused(path: Path, format_: DiskFormat, message: str) -> None:
     with pytest.raises(DrayError, match=message):
         rows_of(path, format_)
+
+
+def test_names_that_were_lost_are_not_taken_for_none(images: dict[str, Path]) -> None:
+    """What a copy lost is zeros."""
+    path = images["ext4"]
+    name = re.search(rb"\x09.nameXname", path.read_bytes(), re.DOTALL)
+    assert name is not None
+    block = name.start() // 1024 * 1024
+    work = partial(refused, path, "ext4", "impossible length")
+    patched(path, [(block, bytes(1024))], work)
 
 
 @pytest.mark.parametrize("name", ["ext4", "xfs", "xfs of version 4"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -78,13 +79,19 @@ async def test_a_file_system_that_hangs_is_not_waited_for(
 
     monkeypatch.setattr(exports, "READ_SECONDS", 0.05)
     monkeypatch.setattr(exports, "_open", hang)
+    threads = threading.Semaphore(1)
+    monkeypatch.setattr(ImageFile, "_threads", threads)
     with pytest.raises(DeadlineExceededError):
+        async with ImageFile.opened(tmp_path, ID, 10):
+            pass
+    with pytest.raises(ExportUnavailableError, match="does not answer"):
         async with ImageFile.opened(tmp_path, ID, 10):
             pass
     monkeypatch.setattr(os, "close", close)
     os.write(writing, b"x")
     async with asyncio.timeout(5):
         await closed.wait()
+    assert await asyncio.to_thread(threads.acquire, timeout=5), "who comes back is counted out"
     monkeypatch.undo()
     os.close(reading)
     os.close(writing)

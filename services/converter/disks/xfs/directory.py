@@ -20,11 +20,11 @@ _DATA: Final = {b"XD2D": 16, b"XDD3": 64}
 
 
 def names_in_inode(data: bytes, *, has_types: bool) -> Iterator[tuple[bytes, int]]:
+    # One long number, be it the parent's, makes all of them long.
     count, long = sliced(data, 0, 2)
     width = 8 if long else 4
     at = 2 + width
-    # If there is any long number, this counts all of them.
-    for _ in range(long or count):
+    for _ in range(count):
         (length,) = sliced(data, at, 1)
         name = sliced(data, at + 3, length)
         at += 3 + length + has_types

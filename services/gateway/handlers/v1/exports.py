@@ -132,7 +132,9 @@ class ExportHandlers:
                 f"{entry.reference} stands for another image now: begin again with that, or ask "
                 "for yours by its id"
             )
-        asked = _range(request, current.size)
+        # Who would join it to another image's beginning has to begin again, with all of this one.
+        same = request.headers.get(hdrs.IF_RANGE, etag).strip() == etag
+        asked = _range(request, current.size) if same else None
         start, end = asked or (0, current.size)
         headers = {
             hdrs.CONTENT_TYPE: _TYPE,
