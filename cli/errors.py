@@ -21,6 +21,7 @@ output."""
 class CliError(DrayError):
     """The command could not do what it was asked for."""
 
+    code = "failed"
     exit_code: ClassVar[int] = EXIT_FAILED
 
 

@@ -40,7 +40,10 @@ def import_file(
         ),
     ],
     format_: Annotated[
-        Format, typer.Option("--format", "-f", metavar="FORMAT", help="What the file is.")
+        Format,
+        typer.Option(
+            "--format", "-f", metavar="FORMAT", help=f"What the file is: {', '.join(FORMATS)}."
+        ),
     ] = DEFAULT,
     image: Annotated[
         str | None,

@@ -110,6 +110,11 @@ def _run(options: Options) -> NoReturn:
         request=asked.request if asked else "",
     )
     wants = _wants(options)
+    if asked is None and not of_job.images(os.environ):
+        raise UsageError(
+            "no image is named, and this is no job that has one: name it, for example: shifter "
+            "--image=docker:alpine:3, or submit the job with --image"
+        )
     if asked is not None and asked.itype == LOCAL:
         run_in_directory(_directory(asked), wants, wish, _socket())
     run_in_image(_target(asked, wants, conf), wish)

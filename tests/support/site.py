@@ -19,7 +19,7 @@ from tests.support.ports import free_port
 from tests.support.processes import freeze
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 25.0
 SERVICES = ("gateway", "converter", "distributor")
 

@@ -105,6 +105,7 @@ def test_what_is_missing_or_wrong_is_told_without_secrets(
     with pytest.raises(CliError, match=says) as caught:
         docker_login(registry)
     assert "hunter2" not in str(caught.value)
+    assert caught.value.code != "internal_error"
 
 
 def test_dray_login_takes_docker_s(docker: Path, served: tuple[str, Script]) -> None:

@@ -162,7 +162,7 @@ def test_nothing_but_shifter_s_own_comes_along_where_it_is_cleared(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("ls",), "no image is named"),
+        (("ls",), "for example: shifter --image=docker:alpine:3"),
         (("-i", "local:relative", "ls"), "whole path of a directory"),
         (("-i", "a", "--env-file", "/nowhere", "ls"), "No such file"),
         (("-i", "a", "-V", "/x:/etc", "ls"), "would hide /etc"),
