@@ -95,6 +95,23 @@ static void find(const char *image, char *path, size_t room)
         stop(NOT_RUN, "the names of job and image are too long");
 }
 
+/* `srun --volume=` and `--module=` change a step's variables; Slurm keeps those of the submission,
+ * with which the inside was put together. What is not in it must not seem to be. */
+static void be_as_submitted(void)
+{
+    static const char *const names[][2] = {{"DRAY_VOLUMES", "SLURM_SPANK_DRAY_VOLUMES"},
+                                           {"DRAY_MODULES", "SLURM_SPANK_DRAY_MODULES"}};
+
+    if (!getenv("SLURM_SPANK_DRAY_IMAGE"))
+        return; /* other schedulers, and steps that Slurm's plugin knows nothing of */
+    for (size_t at = 0; at < sizeof names / sizeof *names; at++) {
+        const char *now = getenv(names[at][0]), *then = getenv(names[at][1]);
+        if (strcmp(now ? now : "", then ? then : ""))
+            stop(NOT_RUN, "this step has volumes or modules of its own, and is to enter what was put "
+                          "together for its job: call it by dray run or shifter, or submit it with them");
+    }
+}
+
 /* A directory of the host that the caller has open would lead the command out of the image. Files,
  * pipes and sockets are what ranks are handed. */
 static void leave_directories(void)
@@ -181,6 +198,7 @@ int main(int count, char **words)
     struct dray_inside inside;
 
     leave_directories();
+    be_as_submitted();
     find(wish.image, path, sizeof path);
     if (dray_read(&inside, path, false) || dray_join(&inside) ||
         dray_environment(&inside, wish.set, wish.set_count) ||

@@ -174,6 +174,31 @@ def test_several_images_of_a_job_are_told_apart_and_a_job_outside_slurm_is_found
 
 
 @pytest.mark.parametrize(
+    ("submitted", "now", "enters"),
+    [
+        ({"IMAGE": "app:1"}, {}, True),
+        ({"IMAGE": "app:1", "VOLUMES": "/a:/b"}, {"VOLUMES": "/a:/b"}, True),
+        ({"IMAGE": "app:1"}, {"VOLUMES": "/a:/b"}, False),
+        ({"IMAGE": "app:1", "VOLUMES": "/a:/b"}, {"VOLUMES": "/c:/b"}, False),
+        ({"IMAGE": "app:1", "MODULES": "mpich"}, {}, False),
+        ({}, {"VOLUMES": "/a:/b"}, True),
+    ],
+)
+def test_a_step_with_wishes_of_its_own_does_not_get_the_job_s(
+    place: Path, pinned: Pinned, submitted: dict[str, str], now: dict[str, str], *, enters: bool
+) -> None:
+    """Slurm keeps what the job was submitted with; without it, nobody can tell."""
+    env: dict[str, Any] = {f"SLURM_SPANK_DRAY_{name}": text for name, text in submitted.items()}
+    env |= {f"DRAY_{name}": text for name, text in now.items()}
+    done = enter(place, "--", "sh", "-c", "echo in", **env)
+    if enters:
+        assert (done.returncode, done.stdout) == (0, "in\n"), done
+    else:
+        assert (done.returncode, done.stdout) == (125, "")
+        assert "call it by dray run or shifter" in done.stderr
+
+
+@pytest.mark.parametrize(
     ("words", "status", "why"),
     [
         (("--", "sh", "-c", "exit 42"), 42, ""),
