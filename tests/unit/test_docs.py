@@ -219,7 +219,14 @@ def test_commands_exist(document: Path) -> None:
         for words in re.findall(rf"{AT_START}make((?: [a-z-]+)+)", text):
             assert set(words.split()) <= targets, text
         for module in re.findall(r"python -m ([\w.]+)", text):
-            assert find_spec(f"{module}.__main__"), text
+            assert is_runnable(module), text
+
+
+def is_runnable(module: str) -> bool:
+    spec = find_spec(module)
+    if spec is None or spec.submodule_search_locations is None:
+        return spec is not None
+    return find_spec(f"{module}.__main__") is not None
 
 
 def test_the_check_of_commands_can_fail() -> None:
@@ -227,6 +234,10 @@ def test_the_check_of_commands_can_fail() -> None:
     assert is_command(["pull", "alpine"])
     assert not is_command(["queue", "alive"])
     assert not is_command(["push"])
+    assert is_runnable("bench.tree")
+    assert is_runnable("bench.enter")
+    assert not is_runnable("bench.nothing")
+    assert not is_runnable("bench")
 
 
 def is_command(words: list[str]) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from shared.inside.manifest import Manifest
 from tests.support.c_programs import build_enter
+from tests.support.dray_enter import IMAGE, JOB, enter
 from tests.support.pinned import Pinned, pinned_in
 from tests.support.squashfs import is_root
 from tests.support.users import AS_NOBODY, NOBODY, let_everybody_in
@@ -20,7 +21,6 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(not is_root(), reason="namespaces of others need root"),
 ]
-JOB, IMAGE = "7", "abc"
 MANIFEST = Manifest(
     env=("PATH=/bin", "OF=image"),
     workdir="/work",
@@ -45,35 +45,6 @@ def pinned(place: Path, image: Path) -> Iterator[Pinned]:
     with pinned_in(place / "insides") as found:
         found.add(JOB, IMAGE, image, MANIFEST)
         yield found
-
-
-def enter(
-    place: Path,
-    *words: str,
-    who: dict[str, Any] = AS_NOBODY,
-    cwd: str = "/",
-    fds: tuple[int, ...] = (),
-    **env: str,
-) -> subprocess.CompletedProcess[str]:
-    given = {
-        "SLURM_JOB_ID": JOB,
-        "DRAY_IMAGE_ID": IMAGE,
-        "DRAY_INSIDES": str(place / "insides"),
-        "PATH": "/host/bin",
-        "HOME": "/home",
-        **env,
-    }
-    return subprocess.run(
-        [place / "dray-enter", *words],
-        env={name: value for name, value in given.items() if value},
-        cwd=cwd,
-        pass_fds=fds,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        **who,
-    )
 
 
 @pytest.mark.parametrize(("who", "uid"), [(AS_NOBODY, NOBODY), (AS_ROOT, 0)])
