@@ -15,6 +15,8 @@ HARD_LINK: Final = 8
 # A device that the options forbid: it hides what a lower layer has there, and is not written.
 DROPPED: Final = 9
 
+DEVICES: Final = frozenset((BLOCK_DEVICE, CHARACTER_DEVICE))
+
 OF_MODE: Final = {
     stat.S_IFDIR: DIRECTORY,
     stat.S_IFREG: FILE,

@@ -1,11 +1,16 @@
-"""The catalog over both databases, for every test that must hold for each of them."""
+"""The catalog over both databases, for every test that must hold for each of them; and what talks
+to a registry.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
+from services.converter.registry.transport import open_session
 from shared.catalog.interface import Catalog
+from shared.deadline import Deadline
 from shared.events import new_id
 from tests.support.catalogs import opened
 from tests.support.mongo import Mongod, running_mongod
@@ -30,3 +35,14 @@ def catalog_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def catalog(catalog_url: str) -> AsyncIterator[Catalog]:
     async with opened(catalog_url) as catalog:
         yield catalog
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with open_session() as session:
+        yield session
+
+
+@pytest.fixture
+def deadline() -> Deadline:
+    return Deadline.after(30)

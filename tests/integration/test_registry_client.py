@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from services.converter.registry import errors
 from services.converter.registry.client import RegistryClient
 from services.converter.registry.endpoint import Credentials, registry_endpoint
 from services.converter.registry.platforms import Platform, parse_platform
-from services.converter.registry.transport import Patience, open_session
+from services.converter.registry.transport import Patience
 from shared.deadline import Deadline
 from shared.reference import parse_reference
 from shared.settings.types import this_platform
@@ -43,17 +43,6 @@ LOGIN = ("alice", "pa:ss word")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianRegistry]:
     with DebianRegistry(tmp_path_factory.mktemp("registry")) as registry:
         yield registry
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with open_session() as session:
-        yield session
-
-
-@pytest.fixture
-def deadline() -> Deadline:
-    return Deadline.after(30)
 
 
 @pytest.mark.parametrize("kind", ["oci", "docker"])

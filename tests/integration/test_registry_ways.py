@@ -2,7 +2,6 @@
 
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from services.converter.registry import errors
 from services.converter.registry.client import RegistryClient
 from services.converter.registry.endpoint import Credentials
 from services.converter.registry.platforms import parse_platform
-from services.converter.registry.transport import Patience, open_session
+from services.converter.registry.transport import Patience
 from shared.deadline import Deadline
 from shared.errors import ConfigError
 from shared.reference import parse_reference
@@ -30,17 +29,6 @@ HERE = parse_platform(this_platform())
 QUICK = Patience(attempts=2, first_wait=0.01)
 ALICE = Credentials("alice", "pa:ss")
 IMAGE = build_image([layer_of({"f": File(noise(300_000))})])
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with open_session() as session:
-        yield session
-
-
-@pytest.fixture
-def deadline() -> Deadline:
-    return Deadline.after(30)
 
 
 async def pulled(client: RegistryClient, text: str, deadline: Deadline) -> int:

@@ -1,7 +1,10 @@
 """Slurm, Dray and a registry together, as the system tests of jobs with images need them."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.support.conditions import eventually
@@ -10,7 +13,7 @@ from tests.support.registry import DebianRegistry
 from tests.support.slurm import Batch, Done, Slurm
 from tests.support.slurm_hooks import Installed
 from tests.support.slurm_images import telling_image
-from tests.support.slurm_site import NodesSite
+from tests.support.slurm_site import Cluster, NodesSite
 
 PATIENCE = 90.0
 
@@ -62,6 +65,14 @@ class World:
         await asyncio.to_thread(self.slurm.wait_until_idle, PATIENCE)
         await eventually(lambda: self.site.mounts() == [], within=30)
         assert [str(path) for path in self.dray.state.glob("*/*")] == []
+
+
+@asynccontextmanager
+async def running(cluster: Cluster, dray: Installed, directory: Path) -> AsyncIterator[World]:
+    """All of it, with a registry of its own in `directory`."""
+    with DebianRegistry(directory) as registry:
+        async with cluster.running():
+            yield World(cluster.slurm, cluster.site, dray, registry, registry.host)
 
 
 def said(job: Batch) -> list[str]:

@@ -10,11 +10,10 @@ import pytest
 import pytest_asyncio
 
 from tests.support.images import Pusher, build_image, layer_from_tar
-from tests.support.registry import DebianRegistry
 from tests.support.slurm import need_slurm
 from tests.support.slurm_hooks import install, install_command, need_compiler
 from tests.support.slurm_site import Cluster
-from tests.support.slurm_world import World
+from tests.support.slurm_world import World, running
 from tests.support.squashfs import system_tree
 
 pytestmark = [
@@ -35,13 +34,11 @@ async def world(
     dray = install(cluster, "--if-missing=wait")
     for name, module in PROGRAMS.items():
         install_command(cluster, name, module)
-    with DebianRegistry(tmp_path_factory.mktemp("registry")) as registry:
-        async with cluster.running():
-            found = World(cluster.slurm, cluster.site, dray, registry, registry.host)
-            tree = system_tree(tmp_path_factory.mktemp("system") / "tree")
-            for name in ("solver", "post"):
-                _push(found, tree, name)
-            yield found
+    async with running(cluster, dray, tmp_path_factory.mktemp("registry")) as found:
+        tree = system_tree(tmp_path_factory.mktemp("system") / "tree")
+        for name in ("solver", "post"):
+            _push(found, tree, name)
+        yield found
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")

@@ -10,12 +10,11 @@ import pytest_asyncio
 
 from tests.support.c_programs import build_enter
 from tests.support.conditions import eventually
-from tests.support.registry import DebianRegistry
 from tests.support.slurm import need_slurm
 from tests.support.slurm_hooks import install, need_compiler
 from tests.support.slurm_images import WHERE
 from tests.support.slurm_site import Cluster
-from tests.support.slurm_world import World, said
+from tests.support.slurm_world import World, running, said
 
 pytestmark = [
     pytest.mark.root,
@@ -33,9 +32,8 @@ async def world(
     cluster = Cluster.make(module_broker_url, cores=32)
     dray = install(cluster, "--if-missing=wait")
     build_enter(cluster.slurm.directory)
-    with DebianRegistry(tmp_path_factory.mktemp("registry")) as registry:
-        async with cluster.running():
-            yield World(cluster.slurm, cluster.site, dray, registry, registry.host)
+    async with running(cluster, dray, tmp_path_factory.mktemp("registry")) as found:
+        yield found
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")

@@ -8,11 +8,10 @@ import pytest
 import pytest_asyncio
 
 from tests.support.conditions import eventually
-from tests.support.registry import DebianRegistry
 from tests.support.slurm import need_slurm
 from tests.support.slurm_hooks import install, need_compiler
 from tests.support.slurm_site import Cluster
-from tests.support.slurm_world import World, said
+from tests.support.slurm_world import World, running, said
 from tests.support.users import NOBODY
 
 pytestmark = [
@@ -31,9 +30,8 @@ async def world(
     need_compiler()
     cluster = Cluster.make(module_broker_url, cores=32)
     dray = install(cluster, "--if-missing=wait")
-    with DebianRegistry(tmp_path_factory.mktemp("registry")) as registry:
-        async with cluster.running():
-            yield World(cluster.slurm, cluster.site, dray, registry, registry.host)
+    async with running(cluster, dray, tmp_path_factory.mktemp("registry")) as found:
+        yield found
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")

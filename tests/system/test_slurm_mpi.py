@@ -11,11 +11,10 @@ import yaml
 from tests.support.c_programs import build_enter
 from tests.support.images import Pusher
 from tests.support.mpi_image import PROGRAM_PATH, Family, mpi_image, site_mpi
-from tests.support.registry import DebianRegistry
 from tests.support.slurm import need_slurm
 from tests.support.slurm_hooks import install, install_command, need_compiler
 from tests.support.slurm_site import Cluster
-from tests.support.slurm_world import World
+from tests.support.slurm_world import World, running
 from tests.support.users import REPOSITORY
 
 pytestmark = [
@@ -61,11 +60,10 @@ async def world(
     dray = install(cluster, "--if-missing=wait")
     build_enter(cluster.slurm.directory)
     install_command(cluster, "shifter", "cli.shifter.main")
-    with DebianRegistry(tmp_path_factory.mktemp("registry")) as registry:
+    async with running(cluster, dray, tmp_path_factory.mktemp("registry")) as found:
         for family in PMI:
-            Pusher(registry.url).push(mpi_image(family), f"team/{family}", "1")
-        async with cluster.running():
-            yield World(cluster.slurm, cluster.site, dray, registry, registry.host)
+            Pusher(found.registry.url).push(mpi_image(family), f"team/{family}", "1")
+        yield found
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")

@@ -28,7 +28,6 @@ _NO_NAMES = frozenset((b"", b".", b".."))
 _NO_ROW = -1
 # An attribute's two strings, a tuple, and their places.
 _XATTR_OVERHEAD = 160
-_DEVICES = frozenset((kinds.BLOCK_DEVICE, kinds.CHARACTER_DEVICE))
 
 
 class Packer:
@@ -152,7 +151,7 @@ class Packer:
             self._budget.add_text(len(member.target))
             index.targets.append(member.target)
             return kind, len(index.targets) - 1
-        if kind in _DEVICES:
+        if kind in kinds.DEVICES:
             device = self._policy.device(member)
             if device is None:
                 return kinds.DROPPED, 0

@@ -40,7 +40,6 @@ _KINDS: Final = {
     b"D": kinds.DIRECTORY,
     b"6": kinds.FIFO,
 }
-_DEVICES: Final = frozenset((kinds.CHARACTER_DEVICE, kinds.BLOCK_DEVICE))
 # Of these a header's size says nothing: no data follow, whatever it is. A dump directory has some.
 _WITHOUT_DATA: Final = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))
 # The archive's own name. All other kinds might be somebody's files: no runtime unpacks them.
@@ -195,7 +194,7 @@ class TarReader:
             mtime=min(max(header.mtime, 0), 0xFFFFFFFF),
             size=sparse.size if sparse else header.size,
             target=normalised(header.link) if kind == kinds.HARD_LINK else header.link,
-            device=header.device if kind in _DEVICES else (0, 0),
+            device=header.device if kind in kinds.DEVICES else (0, 0),
             xattrs=[
                 (key[len(_XATTR) :], value)
                 for key, value in self._pax.items()

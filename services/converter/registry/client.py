@@ -178,17 +178,19 @@ class RegistryClient:
                 "registry's host and port"
             )
 
-    async def stream_blob(
-        self,
-        reference: ImageReference,
-        layer: ResolvedLayer,
-        deadline: Deadline,
-        begin: int = 0,
+    def stream_blob(
+        self, reference: ImageReference, layer: ResolvedLayer, deadline: Deadline
     ) -> AsyncGenerator[bytes, None]:
-        """The layer's bytes from `begin` to `layer.size`; close it (contextlib.aclosing).
+        """The layer's bytes, `layer.size` of them; close it (contextlib.aclosing).
 
         The digest is left to the reader, who hashes anyway while decompressing.
         """
+        return self.stream_rest(reference, layer, deadline, 0)
+
+    async def stream_rest(
+        self, reference: ImageReference, layer: ResolvedLayer, deadline: Deadline, begin: int
+    ) -> AsyncGenerator[bytes, None]:
+        """The bytes from `begin` on, from this registry itself."""
         free = f"a free connection to {self._connection.endpoint.registry}"
         async with deadline.bound(f"waiting for {free}"):
             with waiting_for(f"waiting for {free}"):

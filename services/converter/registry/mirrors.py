@@ -109,31 +109,28 @@ class MirroredClient(RegistryClient):
         return await self._first(ask, reference)
 
     async def stream_blob(
-        self,
-        reference: ImageReference,
-        layer: ResolvedLayer,
-        deadline: Deadline,
-        begin: int = 0,
+        self, reference: ImageReference, layer: ResolvedLayer, deadline: Deadline
     ) -> AsyncGenerator[bytes, None]:
         """Goes on at the next one where one breaks off: all have the same bytes, or lie."""
         hashed = hashlib.sha256()
+        done = 0
         givers: list[Mirror] = []
         for mirror in self._usable():
-            chunks = mirror.client.stream_blob(mirror.here(reference), layer, deadline, begin)
+            chunks = mirror.client.stream_rest(mirror.here(reference), layer, deadline, done)
             try:
                 async with aclosing(chunks):
                     async for chunk in chunks:
                         if mirror not in givers:
                             givers.append(mirror)
                         await asyncio.to_thread(hashed.update, chunk)
-                        begin += len(chunk)
+                        done += len(chunk)
                         yield chunk
             except RegistryError as exc:
                 mirror.failed(exc)
-            if begin == layer.size:
+            if done == layer.size:
                 break
-        if begin < layer.size:
-            rest = super().stream_blob(reference, layer, deadline, begin)
+        if done < layer.size:
+            rest = self.stream_rest(reference, layer, deadline, done)
             async with aclosing(rest):
                 async for chunk in rest:
                     if givers:

@@ -286,6 +286,6 @@ def _row(path: bytes, kind: int, state: os.stat_result, target: bytes) -> Row:
         size,
         min(size, state.st_blocks * _BLOCK) if is_file else 0,
         state.st_ino,
-        state.st_rdev if kind in {kinds.BLOCK_DEVICE, kinds.CHARACTER_DEVICE} else 0,
+        state.st_rdev if kind in kinds.DEVICES else 0,
         target,
     )

@@ -136,7 +136,7 @@ def _read_other(cursor: Cursor, inode: Inode, *, extended: bool) -> None:
         inode.target = cursor.read(inode.size)
         if b"\0" in inode.target:
             raise ImageCorruptError("the image has a symlink whose target is no path")
-    elif inode.kind in {kinds.BLOCK_DEVICE, kinds.CHARACTER_DEVICE}:
+    elif inode.kind in kinds.DEVICES:
         inode.device = cursor.number()
     if extended:
         inode.xattrs = cursor.number()

@@ -112,7 +112,7 @@ class InodeTables:
         if kind == kinds.SYMLINK:
             target = index.target(row)
             inode += _ONE(len(target)) + target
-        elif kind in {kinds.BLOCK_DEVICE, kinds.CHARACTER_DEVICE}:
+        elif kind in kinds.DEVICES:
             inode += _ONE(index.devices[index.details[row]])
         return inode + _ONE(xattrs) if extended else inode
 

@@ -13,7 +13,6 @@ from shared.image.tar.row import Row
 from shared.image.tar.writer import END, Regions, entry, gathered, padding, sparse_entry
 
 _SECOND: Final = 1_000_000_000
-_DEVICES: Final = frozenset((kinds.BLOCK_DEVICE, kinds.CHARACTER_DEVICE))
 
 
 class SquashContents:
@@ -75,7 +74,7 @@ def row_of(path: bytes, inode: Inode) -> Row:
     """Of the name by which the inode is listed first; what finds it again is its reference."""
     is_file = inode.kind == kinds.FILE
     device = 0
-    if inode.kind in _DEVICES:
+    if inode.kind in kinds.DEVICES:
         minor = inode.device & 0xFF | (inode.device >> 12) & 0xFFF00
         device = os.makedev(inode.device >> 8 & 0xFFF, minor)
     size = inode.size if is_file else 0

@@ -119,7 +119,7 @@ def _header(path: bytes, row: Row, size: int, flag: bytes = b"") -> bytes:
     name = path[:_MAX_NAME] or b"./"
     link = b"" if flag == b"x" else row.target[:_MAX_NAME]
     device = b""
-    if row.kind in {kinds.CHARACTER_DEVICE, kinds.BLOCK_DEVICE}:
+    if row.kind in kinds.DEVICES:
         device = b"%07o\0%07o\0" % (os.major(row.device), os.minor(row.device))
     total = sum(name) + sum(fields) + _BLANKS + sum(flag) + sum(link) + _MAGIC_SUM + sum(device)
     return b"%s%s%06o\0 %s%s%s%s%s%s" % (

@@ -39,7 +39,6 @@ _INLINE: Final = 0x10000000
 _INLINE_NAME: Final = b"system.data"
 _SECOND: Final = 1_000_000_000
 _FAST: Final = 60
-_SPECIAL: Final = frozenset((kinds.BLOCK_DEVICE, kinds.CHARACTER_DEVICE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +166,7 @@ def parsed(fs: "Ext", number: int, raw: bytes) -> ExtNode:
             mtime=seconds * _SECOND + min(extra >> 2, _SECOND - 1),
             size=size,
             links=links,
-            device=_device(where) if kind in _SPECIAL else 0,
+            device=_device(where) if kind in kinds.DEVICES else 0,
         ),
         flags=flags,
         map=where,

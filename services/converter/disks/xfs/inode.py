@@ -40,7 +40,6 @@ _LINK_MAGIC: Final = b"XSLM"
 _LINK_HEADER: Final = 56
 # Of attributes, of which there is a MiB.
 _MOST_EXTENTS: Final = 4096
-_SPECIAL: Final = frozenset((kinds.BLOCK_DEVICE, kinds.CHARACTER_DEVICE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +153,7 @@ def parsed(fs: "Xfs", number: int, raw: bytes) -> XfsNode:
     split = fork_at * 8 if fork_at else len(literal)
     data = Fork(fs.volume, fs.superblock, number, form, extents, literal[:split])
     more = literal[split:]
-    special = kind in _SPECIAL
+    special = kind in kinds.DEVICES
     if special and form != DEVICE:
         raise damaged(f"inode {number} is a device without a number")
     facts = Facts(
