@@ -3,10 +3,16 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support.apart import WORKERS, rank, stand_apart
 from tests.support.bus_sites import EmbeddedSite, RabbitSite, Site
 from tests.support.rabbitmq import RabbitNode, need_rabbitmq
+
+# How long one example takes depends on what else the machine does: Hypothesis allows 200 ms, which
+# is a measurement, and those are made in bench/.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 def pytest_xdist_auto_num_workers() -> int:
