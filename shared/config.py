@@ -33,6 +33,7 @@ from shared.settings.site import (
     RegistrySettings,
     SystemSettings,
 )
+from shared.settings.tracing import TracingSettings
 from shared.settings.usage import UsageSettings
 from shared.settings.workers import (
     ConverterSettings,
@@ -72,6 +73,7 @@ class Settings(Strict):
     agent: AgentSettings = Field(default_factory=AgentSettings)
     inside: InsideSettings = InsideSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @model_validator(mode="before")
     @classmethod

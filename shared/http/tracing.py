@@ -1,0 +1,34 @@
+"""The span of a request that somebody wants to follow."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from shared.tracing import Span, is_traceparent, recording, span
+
+HEADER: Final = "traceparent"
+_READING: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
+
+
+def request_span(request: web.Request) -> AbstractContextManager[Span | None]:
+    """A trace begins with a request that changes something, or goes on where its client began.
+
+    What only reads is asked for a thousand times a second, and has a histogram.
+    """
+    if not recording():
+        return nullcontext()
+    given = request.headers.get(HEADER)
+    if given is not None and not is_traceparent(given):
+        given = None
+    if given is None and request.method in _READING:
+        return nullcontext()
+    resource = request.match_info.route.resource
+    path = "unknown" if resource is None else resource.canonical
+    return span(
+        f"{request.method} {path}",
+        kind="server",
+        parent=given,
+        root=True,
+        attributes={"http.request.method": request.method, "http.route": path},
+    )
