@@ -10,7 +10,7 @@ TOOLS='rabbitmq-server:rabbitmq-server docker-registry:docker-registry mksquashf
        unsquashfs:squashfs-tools squashfuse:squashfuse mkfs.xfs:xfsprogs munged:munge
        bsdtar:libarchive-tools bzip2:bzip2 xz:xz-utils zstd:zstd zsh:zsh fish:fish
        slurmctld:slurmctld slurmd:slurmd srun:slurm-client gcc:gcc make:make lua5.3:lua5.3 debugfs:e2fsprogs qemu-img:qemu-utils
-       mkfs.ext4:e2fsprogs sfdisk:fdisk'
+       mkfs.ext4:e2fsprogs sfdisk:fdisk promtool:prometheus chromium:chromium'
 # What is no program: a file below /usr, perhaps in a machine's own folder there (*), and its package.
 FILES='include/slurm/spank.h:libslurm-dev lib/*/libslurm.so:libslurm-dev include/stdio.h:libc6-dev
        lib/*/libc.a:libc6-dev lib/*/slurm-wlm/auth_munge.so:slurm-wlm-basic-plugins

@@ -35,24 +35,28 @@ class RabbitNode(ServerProcess):
     user = "dray"
     password = "s3cret-in-the-url"
 
-    def __init__(self, directory: Path, advanced: str = "[].") -> None:
+    def __init__(
+        self, directory: Path, advanced: str = "[].", *, with_metrics: bool = False
+    ) -> None:
         self._directory = directory
         self._names: subprocess.Popen[bytes] | None = None
         self._names_port = free_port()
         self.port = free_port()
+        self.metrics_port = free_port() if with_metrics else None
         home = directory / "home"
         home.mkdir(parents=True)
         cookie = home / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o400)
-        (directory / "enabled_plugins").write_text("[].\n")
+        plugins = "rabbitmq_prometheus" if with_metrics else ""
+        (directory / "enabled_plugins").write_text(f"[{plugins}].\n")
         (directory / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             f"default_user = {self.user}\n"
             f"default_pass = {self.password}\n"
             "log.console = true\n"
             "log.file = false\n"
-            "disk_free_limit.absolute = 50MB\n"
+            "disk_free_limit.absolute = 50MB\n" + self._listen_for_metrics()
         )
         (directory / "advanced.config").write_text(advanced)
         self._environment = {
@@ -113,6 +117,11 @@ class RabbitNode(ServerProcess):
             self._names.terminate()
             self._names.wait(STOP_SECONDS)
             self._names = None
+
+    def _listen_for_metrics(self) -> str:
+        if self.metrics_port is None:
+            return ""
+        return f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {self.metrics_port}\n"
 
     def _wait_until_ready(self, broker: subprocess.Popen[bytes]) -> None:
         end = time.monotonic() + START_SECONDS
