@@ -1,6 +1,8 @@
 """`dray whoami` and `dray token`."""
 
 import re
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from cli import show
@@ -34,9 +36,30 @@ def whoami(gateway: Gateway, *, json: bool) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True)
+class MadeToken:
+    """A token, and what people want to know of it."""
+
+    token: str
+    ends: datetime
+    about: str
+    raw: Json
+
+
 def token(
     gateway: Gateway, scopes: list[str], service: str | None, expires: str, *, json: bool
 ) -> int:
+    made = made_token(gateway, scopes, service, expires)
+    if json:
+        show.document(made.raw)
+    else:
+        # Alone on stdout, for $(…) and files; what people want to know stands beside it.
+        print(show.plain(made.token))
+        complain(show.plain(made.about))
+    return 0
+
+
+def made_token(gateway: Gateway, scopes: list[str], service: str | None, expires: str) -> MadeToken:
     body: Json = {"scopes": scopes, "seconds": seconds_of(expires)}
     if service is not None:
         body["service"] = service
@@ -48,15 +71,9 @@ def token(
             raise UsageError(f"--expires {expires}: {exc.message.removeprefix(_FIELD)}") from exc
         raise
     with reading("a token"):
-        made, ends = str(raw["token"]), read_time(raw["expires_at"])
+        ends = read_time(raw["expires_at"])
         about = f"For {raw['name']}: {', '.join(raw['scopes'])}; until {ends:%Y-%m-%d %H:%M:%S %Z}"
-    if json:
-        show.document(raw)
-    else:
-        # Alone on stdout, for $(…) and files; what people want to know stands beside it.
-        print(show.plain(made))
-        complain(show.plain(about))
-    return 0
+        return MadeToken(str(raw["token"]), ends, about, raw)
 
 
 def seconds_of(text: str) -> float:

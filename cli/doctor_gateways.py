@@ -174,7 +174,8 @@ def _queue(address: Address) -> Findings:
 def _events(address: Address) -> Findings:
     """For operators only."""
     with reading("the dead letters"):
-        dead = len(_got(address, "/admin/dead-letters")["items"])
+        letters = _got(address, "/admin/dead-letters")
+        dead = max(len(letters["items"]), letters.get("total", 0))
     if dead:
         yield note(
             "events",

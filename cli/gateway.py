@@ -78,10 +78,17 @@ class Gateway:
 
     def pull_events(self, pull_id: str) -> Iterator[Json]:
         """The views of a pull as it goes on; UnreachableError where the stream breaks."""
+        for _, view in self._events(f"/pulls/{quote(pull_id, safe='')}/events"):
+            yield view
+
+    def live(self, system: str | None) -> Iterator[tuple[str, Json]]:
+        """What changes at the site, as `GET /live` tells it; as above where it breaks."""
+        return self._events("/live" + (f"?{urlencode({'system': system})}" if system else ""))
+
+    def _events(self, path: str) -> Iterator[tuple[str, Json]]:
         base = self._bases[0]
-        path = f"{API}/pulls/{quote(pull_id, safe='')}/events"
         try:
-            yield from wire.events(base.connect, path, SILENCE, base.prove())
+            yield from wire.events(base.connect, f"{API}{path}", SILENCE, base.prove())
         except (OSError, http.client.HTTPException) as exc:
             self._bases.append(self._bases.pop(0))
             raise UnreachableError(f"the connection to {base.name} broke ({_why(exc)})") from exc
@@ -179,9 +186,6 @@ class Gateway:
                     f"a password would travel to {base.name} readable for everybody on the way: "
                     "name the gateway with https://, or do this on its own machine"
                 )
-
-    def replay(self, letter_id: str) -> None:
-        self.call("POST", f"/admin/dead-letters/{quote(letter_id, safe='')}/replay")
 
     def call(
         self,

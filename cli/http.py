@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from cli.errors import RefusedError, UnexpectedAnswerError
+from shared.tracing import is_traceparent
 
 Json = dict[str, Any]
 Connect = Callable[[float], http.client.HTTPConnection]
@@ -62,17 +64,19 @@ def events(
     path: str,
     silence: float,
     headers: Mapping[str, str] = MappingProxyType({}),
-) -> Iterator[Json]:
-    """The data of server-sent events, until the stream ends or is silent for too long."""
+) -> Iterator[tuple[str, Json]]:
+    """Server-sent events, kind and data, until the stream ends or is silent for too long."""
     with _sent(connect(silence), "GET", path, None, headers) as response:
-        data: list[bytes] = []
+        kind, data = "message", list[bytes]()
         while line := response.readline(MAX_LINE):
             text = line.rstrip(b"\r\n")
             if text.startswith(b"data:"):
                 data.append(text[5:])
+            elif text.startswith(b"event:"):
+                kind = text[6:].strip().decode(errors="replace")
             elif not text and data:
-                yield _decoded(b"\n".join(data), "GET", path)
-                data = []
+                yield kind, _decoded(b"\n".join(data), "GET", path)
+                kind, data = "message", []
 
 
 @contextmanager
@@ -94,6 +98,7 @@ def _sent(
 ) -> Iterator[http.client.HTTPResponse]:
     try:
         headers = {"Accept": "application/json, text/event-stream", "User-Agent": "dray"}
+        headers.update(_trace())
         headers.update(given)
         payload = None
         if body is not None:
@@ -106,6 +111,12 @@ def _sent(
             yield response
     finally:
         connection.close()
+
+
+def _trace() -> dict[str, str]:
+    """Whoever runs us may be tracing what they do: then this is a part of it."""
+    given = os.environ.get("TRACEPARENT", "")
+    return {"traceparent": given} if is_traceparent(given) else {}
 
 
 def _problem(response: http.client.HTTPResponse, method: str, path: str) -> Exception:

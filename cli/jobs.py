@@ -14,6 +14,7 @@ from cli.gateway import Gateway
 from cli.http import Json
 from cli.people import user_ids, users
 from cli.tables import PLAIN, Column, Style, state_colour, table
+from cli.times import times_of
 from shared.hostlist import fold
 
 JOBS_PAGE: Final = 200
@@ -86,7 +87,8 @@ def job(gateway: Gateway, wish: JobWish, style: Style = PLAIN, *, json: bool) ->
             show.document(raw)
             return _code(raw)
         if style == PLAIN:
-            _describe(raw)
+            times = times_of(gateway, path, raw["node_count"]) if raw["node_count"] else ""
+            _describe(raw, times)
         if not raw["node_count"]:
             return 0
         if wish.all_nodes:
@@ -167,7 +169,7 @@ def _row(job: Json) -> tuple[str, ...]:
     )
 
 
-def _describe(raw: Json) -> None:
+def _describe(raw: Json, times: str) -> None:
     announced = read_time(raw["announced_at"])
     lines = {
         "job": str(raw["job_id"]),
@@ -183,6 +185,8 @@ def _describe(raw: Json) -> None:
         lines["nodes"] = f"none yet; it holds its images until {until:%Y-%m-%d %H:%M %Z}"
     if raw["released_at"]:
         lines["state"] += f" {show.age(read_time(raw['released_at']))}"
+    if times:
+        lines["after"] = times
     show.facts(lines)
     print()
 

@@ -1,9 +1,9 @@
-"""The commands that only ask and print: images, lookup, queue, dead letters, nodes."""
+"""The commands that only ask and print: images, lookup, queue."""
 
 from datetime import datetime
 
 from cli import show
-from cli.answers import Image, Pull, read_image, read_pull, read_time, reading
+from cli.answers import Image, Pull, read_image, read_pull
 from cli.gateway import Gateway
 from cli.people import users
 from cli.tables import PLAIN, Column, Style, state_colour, table
@@ -135,40 +135,3 @@ def _bytes(pull: Pull) -> str:
     if pull.ended or progress is None or not progress.total:
         return ""
     return f"{show.size(progress.done)} of {show.size(progress.total)}"
-
-
-def dead_letters(gateway: Gateway, style: Style = PLAIN, *, json: bool) -> int:
-    letters = gateway.items("/admin/dead-letters")
-    if json:
-        show.document({"items": letters})
-        return 0
-    with reading("the dead letters"):
-        rows = [
-            (
-                str(letter["id"]),
-                str(letter["queue"]),
-                str(letter["deliveries"]),
-                show.age(read_time(letter["died_at"])) if letter["died_at"] else "",
-                str(letter["reason"]),
-            )
-            for letter in letters
-        ]
-    columns = (
-        Column("ID", worth=9),
-        Column("QUEUE", worth=7),
-        Column("TRIED", worth=2, right=True),
-        Column("DIED", worth=3),
-        Column("REASON", worth=8, elastic=True),
-    )
-    if table(columns, rows, "No event has failed for good.", style) and style == PLAIN:
-        print("\nSend one to its queue again with: dray queue dead --replay ID")
-    return 0
-
-
-def replay(gateway: Gateway, letter_id: str, *, json: bool) -> int:
-    gateway.replay(letter_id)
-    if json:
-        show.document({"replayed": letter_id})
-    else:
-        print(f"Event {show.plain(letter_id)} is in its queue again.")
-    return 0

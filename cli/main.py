@@ -20,6 +20,7 @@ from cli import (
     run_command,
     site_commands,
     up_command,
+    watch_command,
 )
 from cli.convert_command import convert
 from cli.errors import EXIT_CODES
@@ -55,6 +56,7 @@ app.add_typer(import_command.commands)
 app.add_typer(export_command.commands)
 app.add_typer(image_commands.commands)
 app.add_typer(run_command.commands)
+app.add_typer(watch_command.commands)
 app.add_typer(queue_app, name="queue", short_help="Show what is being pulled, and what failed.")
 app.add_typer(site_commands.commands)
 app.add_typer(hook_app, name="hook", short_help="What a scheduler calls; see docs/slurm.md.")

@@ -25,7 +25,7 @@ def queue(
     \b
     dray queue
     dray queue dead                the events that no service could digest
-    dray queue dead --replay ID    try one of them again
+    dray queue dead --replay-all   try them again
     """
     if context.invoked_subcommand is not None:
         context.obj = url
@@ -39,12 +39,25 @@ def queue(
 
 
 @queue_app.command(
-    "dead", epilog=EXIT_CODES, short_help="Show, or replay, the events that failed for good."
+    "dead",
+    epilog=EXIT_CODES,
+    short_help="Show, replay or discard the events that failed for good.",
 )
 def queue_dead(
     context: typer.Context,
     replay: Annotated[
         str | None, typer.Option(metavar="ID", help="Send this one to its queue again.")
+    ] = None,
+    replay_all: Annotated[
+        bool, typer.Option("--replay-all", help="Send all of them to their queues again.")
+    ] = False,
+    queue: Annotated[
+        str | None,
+        typer.Option("--queue", metavar="NAME", help="With --replay-all: those of this queue."),
+    ] = None,
+    discard: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Remove this one for good: nobody will handle it."),
     ] = None,
     url: Annotated[
         str | None, typer.Option("--url", metavar="URL[,URL]", help="As for `dray queue`.")
@@ -53,20 +66,23 @@ def queue_dead(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Show the events that failed again and again, or replay one when its cause is gone.
+    """Show the events that failed again and again; replay them when the cause is gone.
+
+    An event that failed once more is a dead letter again: look for the cause first, in the log
+    of the service that takes from its queue. Replaying is harmless: what was done already is not
+    done twice. Discard only what can never be digested.
 
     \b
     dray queue dead
     dray queue dead --replay ID
-    dray queue dead -q | xargs -n 1 dray queue dead --replay
+    dray queue dead --replay-all --queue converter.pulls
+    dray queue dead --discard ID
+    dray queue dead --json | jq -r '.items[].body'
     """
-    from cli import lists  # noqa: PLC0415
+    from cli import dead  # noqa: PLC0415
     from cli.gateway import Gateway  # noqa: PLC0415
-
-    gateway = Gateway(url or context.obj)
-    if replay is not None:
-        raise typer.Exit(lists.replay(gateway, replay, json=json))
     from cli.tables import Style  # noqa: PLC0415
 
+    wish = dead.DeadWish(replay, replay_all, queue, discard)
     style = Style(header=not no_header, quiet=quiet)
-    raise typer.Exit(lists.dead_letters(gateway, style, json=json))
+    raise typer.Exit(dead.dead(Gateway(url or context.obj), wish, style, json=json))

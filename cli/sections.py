@@ -11,7 +11,7 @@ SECTIONS: Final = (
     ),
     ("Registries", ("login", "logout", "logins")),
     ("Running", ("run", "up")),
-    ("The site", ("queue", "jobs", "nodes", "usage", "quota")),
+    ("The site", ("top", "dashboard", "queue", "jobs", "nodes", "usage", "quota")),
     ("Oneself", ("whoami", "token", "doctor", "completion")),
     ("Without a gateway", ("convert", "store")),
     ("Operators", ("expire", "hook")),

@@ -24,6 +24,7 @@ from shared.errors import MissingDependencyError
 from shared.logging import configure_logging
 from shared.service import Service, run_services
 from shared.settings.types import Listen
+from shared.tracing.start import tracing
 
 NEEDED = ("aiosqlite", "cryptography", "isal", "zstandard")
 """What a node's small installation lacks: the gateway's packages and the codecs."""
@@ -44,7 +45,7 @@ def up(config: Path | None, listen: str | None, data: Path | None) -> None:
     settings = settings_for(config, listen, data)
     configure_logging(settings.log)
     _warn_if_open(settings.gateway.listen)
-    with _alone(settings.data_dir):
+    with _alone(settings.data_dir), tracing(settings.tracing):
         asyncio.run(_run(settings))
 
 

@@ -104,9 +104,14 @@ async def _tour(site: Site, reference: str, command: tuple[str, ...]) -> None:
 
 
 async def _stay(site: Site, reference: str) -> None:
+    # By its socket, the gateway knows who asks; where the path is too long for one, it has none.
+    local = f"unix://{site.socket}" if site.socket.exists() else site.url
+    if local != site.url:
+        await site.dray("dashboard", "--at", site.url, "--url", local)
     print(
-        f"\nStill up. Look at {site.url}/ in a browser, or in another terminal:\n"
-        f"  export DRAY_URL={site.url} DRAY_SOCKET={site.data}/agent/agent.sock\n"
+        f"\nStill up: {site.url}/ in a browser, signed in by the link above; in another terminal:\n"
+        f"  export DRAY_URL={local} DRAY_SOCKET={site.data}/agent/agent.sock\n"
+        f"  .venv/bin/dray top\n"
         f"  .venv/bin/dray pull alpine:3\n"
         f"  .venv/bin/dray run {reference}\n"
         "Ctrl-C ends it.",

@@ -59,6 +59,11 @@ class Site:
         finally:
             await stopped(up)
 
+    @property
+    def socket(self) -> Path:
+        """Where the gateway knows who asks; there is none if its path is too long."""
+        return self.data / "gateway.sock"
+
     async def dray(self, *arguments: str, shown: str | None = None) -> int:
         """Run a command as a user would type it, to where our own output goes."""
         print(f"\n$ dray {shown or ' '.join(arguments)}", flush=True)

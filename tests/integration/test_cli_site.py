@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -226,3 +227,28 @@ async def test_several_gateways_are_tried_in_turn(me: Somebody) -> None:
     broken = await me.dray("doctor", "--url", url)
     assert broken.code == 1
     assert "broken  gateway      http://127.0.0.1:1 does not answer" in broken.out
+
+
+async def test_the_dashboard_s_link_signs_its_user_in(site: Site, me: Somebody) -> None:
+    made = await me.dray("dashboard", "--at", site.url, "--expires", "10m")
+    assert made.code == 0, made.err
+    base, token = made.out.strip().split("/#token=")
+    assert base == site.url
+    assert "admin" in made.err
+    headers = {"Authorization": f"Bearer {token}"}
+    who_is = f"{site.url}/api/v1/whoami"
+    async with aiohttp.ClientSession() as network, network.get(who_is, headers=headers) as response:
+        status, who = response.status, await response.json()
+    assert (status, who["scopes"][-1]) == (200, "admin")
+    readable = await me.dray("dashboard", "--at", "http://dray.example.org")
+    assert (readable.code, "https://" in readable.err) == (2, True)
+    elsewhere = await me.dray("dashboard", "--at", "http://127.0.0.1:1", "--json")
+    assert "not reached" in elsewhere.err
+    assert elsewhere.json["url"].startswith("http://127.0.0.1:1/#token=")
+
+
+async def test_top_shows_the_site(me: Somebody) -> None:
+    shown = await me.dray("top")
+    assert shown.code == 0, shown.err
+    assert "queues" in shown.out
+    assert (await me.dray("top", "--json")).json["queues"] is not None

@@ -13,7 +13,7 @@ import pytest
 from cli.completion import places
 from cli.main import app
 from cli.sections import SECTIONS
-from shared.api import DeadLettersView, DeadLetterView, ImagePage, NodesView, NodeView, QueueView
+from shared.api import ImagePage, NodesView, NodeView, QueueView
 from shared.events.nodes import NodeCache, NodeCapacity
 from shared.states import State
 from tests.support.scripted_gateway import Reply, Script, problem, says, scripted_gateway
@@ -145,18 +145,6 @@ def test_a_hint_names_the_system_that_was_asked_about(served: Served) -> None:
     script.on("GET /api/v1/images?system=daint&limit=500", says(ImagePage(items=(), next=None)))
     hint = _dray(url, "images", "-s", "daint").stdout
     assert hint == "No image is READY yet: dray pull --system daint alpine:3\n"
-
-
-def test_dead_letters_are_shown_and_replayed(served: Served) -> None:
-    url, script = served
-    letter = DeadLetterView(
-        id="l/1", queue="gateway.events", reason="rejected", deliveries=4, died_at=NOW, body="{}"
-    )
-    script.on("GET /api/v1/admin/dead-letters", says(DeadLettersView(items=(letter,))))
-    assert "gateway.events      4" in _dray(url, "queue", "dead").stdout
-    script.on("POST /api/v1/admin/dead-letters/l%2F1/replay", Reply(status=204))
-    replayed = _dray("http://127.0.0.1:1", "queue", "--url", url, "dead", "--replay", "l/1")
-    assert (replayed.returncode, replayed.stdout) == (0, "Event l/1 is in its queue again.\n")
 
 
 def test_nodes_are_shown_with_how_they_mount(served: Served) -> None:

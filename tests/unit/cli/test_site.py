@@ -14,8 +14,11 @@ from cli.gateway import Gateway
 from cli.jobs import JobsWish, JobWish
 from cli.tables import Style
 from shared.api import (
+    JobMark,
+    JobMoment,
     JobPage,
     JobSummary,
+    JobTimeline,
     JobView,
     QuotaLimits,
     QuotaStanding,
@@ -91,6 +94,7 @@ def test_one_job_shows_the_nodes_in_trouble_and_ends_with_1(
     assert jobs.job(Gateway(url), JobWish("4711"), json=False) == 1
     told = capsys.readouterr().out
     assert "nodes       3: 2 staged, 1 failed" in told
+    assert "after" not in told, "an earlier version's gateway does not know"
     assert [line.split() for line in told.splitlines()[-3:]] == [
         ["NODES", "COUNT", "STATE", "REASON"],
         ["nid2", "1", "FAILED", "no", "\N{REPLACEMENT CHARACTER}[2J", "room"],
@@ -100,6 +104,27 @@ def test_one_job_shows_the_nodes_in_trouble_and_ends_with_1(
     told = capsys.readouterr().out
     assert "nid2  FAILED         no \N{REPLACEMENT CHARACTER}[2J room" in told
     assert "nid1  STAGED  1.5 s" in told
+
+
+def test_one_job_tells_how_long_after_its_announcement_nodes_and_ranks_were_there(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, script = served
+    moments: list[tuple[JobMoment, float]] = [
+        *(("reserved", -90), ("announced", 0), ("first_node", 0.4)),
+        *(("half_of_nodes", 1.2), ("all_nodes", 3), ("first_rank", 75), ("released", 99)),
+    ]
+    marks = tuple(
+        JobMark(moment=moment, at=NOW + timedelta(seconds=after)) for moment, after in moments
+    )
+    timeline = JobTimeline(job_id="4711", marks=marks, arrived=(), step_seconds=0.0, staging=None)
+    script.on("GET /api/v1/jobs/4711?nodes=all&limit=1000", says(_job(STAGED, FAILED)))
+    script.on("GET /api/v1/jobs/4711/timeline", says(timeline))
+    assert jobs.job(Gateway(url), JobWish("4711"), json=False) == 1
+    assert (
+        "after       first node 0.4 s, half of them 1.2 s, all nodes 3.0 s, first rank 1 min 15 s\n"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_job_without_nodes_says_what_it_holds(
