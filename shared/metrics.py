@@ -5,9 +5,11 @@ Names are `dray_…` with base units; no label ever holds a user, an image or a 
 
 import asyncio
 import time
+from importlib import metadata
 
 from prometheus_client import Counter, Gauge, Histogram
 
+BUILD_INFO = Gauge("dray_build_info", "Always 1: which version this process runs.", ("version",))
 LOOP_LAG = Histogram(
     "dray_event_loop_lag_seconds",
     "How much later than asked the event loop ran a timer.",
@@ -24,6 +26,12 @@ EVENT_SECONDS = Histogram(
     ("type",),
     buckets=(0.001, 0.01, 0.1, 1, 10, 60, 600, 3600),
 )
+EVENT_WAITING = Histogram(
+    "dray_event_waiting_seconds",
+    "How long an event had been under way when its handler began, by event type.",
+    ("type",),
+    buckets=(0.01, 0.1, 1, 10, 60, 600, 3600),
+)
 EVENTS_PUBLISHED = Counter(
     "dray_events_published_total", "Events that the bus took over, by type.", ("type",)
 )
@@ -36,7 +44,17 @@ CATALOG_SECONDS = Histogram(
 STORE_DAMAGED = Counter(
     "dray_store_damaged_total", "Files of the pack store that this process found damaged."
 )
+WOVEN_BYTES = Counter(
+    "dray_woven_bytes_total",
+    "Bytes of images that this process put into files, by how they came there.",
+    ("how",),
+)
 BUS_CONNECTED = Gauge("dray_bus_connected", "Whether this process reaches the bus.")
+
+
+def tell_version() -> None:
+    """Once, when a service starts."""
+    BUILD_INFO.labels(metadata.version("dray")).set(1)
 
 
 async def watch_loop_lag(interval: float = 0.25) -> None:

@@ -7,8 +7,8 @@ survive here either. Nothing outlives the process: `durable` says so.
 import asyncio
 import contextvars
 import functools
-from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -26,8 +26,13 @@ from shared.bus.delivery import (
 from shared.bus.interface import (
     DELIVERY_LIMIT,
     AgentQueue,
+    BusStandings,
     DeadLetter,
+    DeadLetters,
     Handler,
+    Letters,
+    QueueDepth,
+    Replayed,
     WorkQueue,
 )
 from shared.deadline import Deadline
@@ -75,7 +80,7 @@ class _Queue:
         return self.waiting.popleft()
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Dead:
     """A delivery that came to its end, and where."""
 
@@ -102,6 +107,7 @@ class EmbeddedBus:
         self._bound: defaultdict[str, list[_Queue]] = defaultdict(list)
         for queue in queues:
             self._declare(queue)
+        self._work = tuple(self._queues)
         self._consumers: set[_Consumer] = set()
         self._dead: deque[_Dead] = deque(maxlen=MAX_DEAD_LETTERS)
         self._users = 0
@@ -149,8 +155,17 @@ class EmbeddedBus:
         self._consumers.add(consumer)
         return consumer
 
-    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
-        return [
+    async def standings(self, deadline: Deadline) -> BusStandings:
+        self._require_open()
+        consumers = Counter(consumer.queue.name for consumer in self._consumers)
+        depths = (
+            QueueDepth(name, len(self._queues[name].waiting), consumers[name])
+            for name in self._work
+        )
+        return BusStandings(tuple(depths), len(self._dead))
+
+    async def dead_letters(self, limit: int) -> DeadLetters:
+        items = (
             DeadLetter(
                 id=dead.id,
                 queue=dead.queue,
@@ -160,21 +175,31 @@ class EmbeddedBus:
                 body=printable(dead.delivery.body),
             )
             for dead in tuple(self._dead)[: max(0, limit)]
-        ]
+        )
+        return DeadLetters(tuple(items), len(self._dead))
 
-    async def replay(self, wanted: str, deadline: Deadline) -> bool:
+    async def replay(self, wanted: Letters, deadline: Deadline) -> Replayed:
         self._require_open()
-        for dead in self._dead:
-            if dead.id == wanted:
-                break
-        else:
-            return False
-        queue = self._queues.get(dead.queue)
-        if queue is None:
-            raise UndeliverableError(f"the queue '{dead.queue}' of this dead letter is gone")
-        self._dead.remove(dead)
-        queue.append(_Delivery(dead.delivery.id, dead.delivery.body))
-        return True
+        sent: list[tuple[str, str]] = []
+        homeless: set[str] = set()
+        for dead in self._letters(wanted):
+            queue = self._queues.get(dead.queue)
+            if queue is None:
+                homeless.add(dead.queue)
+                continue
+            self._dead.remove(dead)
+            queue.append(_Delivery(dead.delivery.id, dead.delivery.body))
+            sent.append((dead.id, dead.queue))
+        return Replayed(tuple(sent), len(self._dead), frozenset(homeless))
+
+    async def discard(self, letter_id: str, deadline: Deadline) -> str | None:
+        for dead in self._letters(Letters(ids=frozenset({letter_id}))):
+            self._dead.remove(dead)
+            return dead.queue
+        return None
+
+    def _letters(self, wanted: Letters) -> list[_Dead]:
+        return [dead for dead in self._dead if wanted.include(dead.id, dead.queue)]
 
     def bury(self, delivery: _Delivery, queue: str, reason: str) -> None:
         log.warning("event_dead", event_id=delivery.id, queue=queue, reason=reason)

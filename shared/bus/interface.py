@@ -5,7 +5,7 @@ that returns acknowledges, one that raises has the event redelivered, and after 
 redeliveries the event lands among the dead letters, from where an operator can replay it.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +46,57 @@ class DeadLetter(Tolerant):
     body: str
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """The first of the dead letters, and how many there are."""
+
+    items: tuple[DeadLetter, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """Which dead letters are meant: these, those of one queue, or all."""
+
+    ids: frozenset[str] | None = None
+    """Of several letters of one id at least one is meant: an event may be published twice."""
+    queue: str | None = None
+
+    def include(self, letter_id: str, queue: str) -> bool:
+        return (self.ids is None or letter_id in self.ids) and self.queue in (None, queue)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What became of a replay."""
+
+    sent: tuple[tuple[str, str], ...]
+    """The letters that are in their queues again: their ids and those queues."""
+    left: int
+    """How many dead letters there still are, wanted or not."""
+    homeless: frozenset[str] = frozenset()
+    """Queues that are gone; the letters that came from them stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """How one work queue stands."""
+
+    name: str
+    waiting: int
+    """Events that no consumer has taken."""
+    consumers: int
+
+
+@dataclass(frozen=True, slots=True)
+class BusStandings:
+    """How all work queues stand, as one look has found them."""
+
+    queues: tuple[QueueDepth, ...]
+    """In the order of the topology."""
+    dead_letters: int
+
+
 class Consumer(Protocol):
     """A running subscription."""
 
@@ -78,8 +129,18 @@ class Bus(Protocol):
     ) -> Consumer:
         """Call `handler` for each event, at most `slots` at once."""
 
-    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
+    async def standings(self, deadline: Deadline) -> BusStandings:
+        """Look at the work queues without touching them; BusUnavailableError."""
+
+    async def dead_letters(self, limit: int) -> DeadLetters:
         """Look at the dead letters without removing them."""
 
-    async def replay(self, letter_id: str, deadline: Deadline) -> bool:
-        """Send one dead letter to its queue again; False if there is none of that id."""
+    async def replay(self, wanted: Letters, deadline: Deadline) -> Replayed:
+        """Send dead letters to their queues again, in one pass over all of them.
+
+        What dies again meanwhile is not taken again. At the deadline the pass ends; the rest is
+        left as it was. BusUnavailableError if the bus goes: what was not sent is not lost.
+        """
+
+    async def discard(self, letter_id: str, deadline: Deadline) -> str | None:
+        """Remove one dead letter for good; the queue it came from, None if there is none."""

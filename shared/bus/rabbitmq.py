@@ -1,15 +1,24 @@
 """The bus on RabbitMQ, for more than one machine: quorum queues, confirms, dead letters."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from aio_pika import DeliveryMode, Message
 
 from shared.bus.delivery import pack_event
-from shared.bus.interface import AgentQueue, DeadLetter, Handler, WorkQueue
+from shared.bus.interface import (
+    AgentQueue,
+    BusStandings,
+    DeadLetters,
+    Handler,
+    Letters,
+    Replayed,
+    WorkQueue,
+)
 from shared.bus.rabbitmq_consumer import RabbitConsumer
 from shared.bus.rabbitmq_dead import Graveyard
 from shared.bus.rabbitmq_link import Link
 from shared.bus.rabbitmq_publisher import Publisher
+from shared.bus.rabbitmq_standings import QueueLook
 from shared.deadline import Deadline
 from shared.events import Event
 from shared.metrics import EVENTS_PUBLISHED
@@ -31,7 +40,9 @@ class RabbitBus:
         spread: float | None = None,
     ) -> None:
         self._link = Link(url, client_name, spread)
-        self._publisher = Publisher(self._link, tuple(queues))
+        known = tuple(queues)
+        self._publisher = Publisher(self._link, known)
+        self._standings = QueueLook(self._link, tuple(queue.name for queue in known))
         self._graveyard = Graveyard(self._link)
         self._consumers: list[RabbitConsumer] = []
 
@@ -68,8 +79,14 @@ class RabbitBus:
         self._consumers.append(consumer)
         return consumer
 
-    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
+    async def standings(self, deadline: Deadline) -> BusStandings:
+        return await self._standings.look(deadline)
+
+    async def dead_letters(self, limit: int) -> DeadLetters:
         return await self._graveyard.look(limit)
 
-    async def replay(self, letter_id: str, deadline: Deadline) -> bool:
-        return await self._graveyard.replay(letter_id, deadline)
+    async def replay(self, wanted: Letters, deadline: Deadline) -> Replayed:
+        return await self._graveyard.replay(wanted, deadline)
+
+    async def discard(self, letter_id: str, deadline: Deadline) -> str | None:
+        return await self._graveyard.discard(letter_id, deadline)

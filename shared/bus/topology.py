@@ -36,6 +36,9 @@ GATEWAY_EVENTS = WorkQueue(
 # Thousands at once, all alike: taken many at a time, and never before what pulls wait for.
 GATEWAY_NODES = WorkQueue("gateway.nodes", ("node.staged", "node.failed", "node.heartbeat"))
 
+# A queue of its own: a gateway of a version before this event would make it a dead letter.
+GATEWAY_REPORTS = WorkQueue("gateway.reports", ("storage.reported",))
+
 
 def distributor_queue(system: str) -> WorkQueue:
     return WorkQueue(
@@ -61,5 +64,6 @@ def work_queues(systems: Iterable[str]) -> tuple[WorkQueue, ...]:
         CONVERTER_CHECKS,
         GATEWAY_EVENTS,
         GATEWAY_NODES,
+        GATEWAY_REPORTS,
         *(distributor_queue(system) for system in systems),
     )

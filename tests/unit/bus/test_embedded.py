@@ -59,7 +59,7 @@ async def test_only_the_latest_dead_letters_are_kept() -> None:
         await bus.publish(event, soon())
 
     async def dead() -> list[str]:
-        return [letter.id for letter in await bus.dead_letters(2 * MAX_DEAD_LETTERS)]
+        return [letter.id for letter in (await bus.dead_letters(2 * MAX_DEAD_LETTERS)).items]
 
     async def last_is_dead() -> bool:
         return events[-1].id in await dead()
