@@ -30,6 +30,10 @@ MS_SLAVE: Final = 0x80000
 MNT_DETACH: Final = 0x2
 UMOUNT_NOFOLLOW: Final = 0x8
 
+IN_OPEN: Final = 0x20
+IN_IGNORED: Final = 0x8000
+IN_ONESHOT: Final = 0x80000000
+
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWUTS: Final = 0x04000000
 CLONE_NEWUSER: Final = 0x10000000
@@ -125,6 +129,22 @@ def unshare(flags: int) -> None:
 def setns(fd: int, kind: int) -> None:
     """Enter a namespace of this kind; into one of users only a process with one thread can."""
     _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), f"file descriptor {fd}")
+
+
+def inotify() -> int:
+    """A file descriptor that tells what happens to files; it never blocks."""
+    fd: int = _libc.inotify_init1(ctypes.c_int(os.O_NONBLOCK | os.O_CLOEXEC))
+    _check(min(fd, 0), "inotify")
+    return fd
+
+
+def inotify_watch(fd: int, path: str, mask: int) -> int:
+    """The number by which `fd` will speak of this file."""
+    number: int = _libc.inotify_add_watch(
+        ctypes.c_int(fd), os.fsencode(path), ctypes.c_uint32(mask)
+    )
+    _check(min(number, 0), path)
+    return number
 
 
 def mount_namespace_id() -> int | None:

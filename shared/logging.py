@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import structlog
 
+from shared import tracing
 from shared.events import Event
 from shared.settings.site import LogSettings
 
@@ -23,6 +24,7 @@ def configure_logging(settings: LogSettings) -> None:
     to_people = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     shared_steps: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -70,6 +72,16 @@ def _without_what_was_sent(record: logging.LogRecord) -> bool:
         record.levelno, record.levelname = logging.INFO, "INFO"
         record.msg, record.args = f"malformed_request: {type(error).__name__}", ()
     return True
+
+
+def _with_trace(
+    _logger: object, _method: str, line: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """So that one finds the trace of a line, and the lines of a trace."""
+    traceparent = tracing.current()
+    if traceparent is not None:
+        line["trace"] = tracing.trace_id(traceparent)
+    return line
 
 
 def name_service(name: str) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import ClientSession
 
 from services.converter.conversion import Conversion
-from services.converter.housekeeping import Housekeeping
+from services.converter.housekeeping import FREE, Housekeeping
 from services.converter.imports import Imports
 from services.converter.layers import LayerPacker
 from services.converter.logins import Logins
@@ -24,6 +24,7 @@ from shared.bus.topology import CONVERTER_CHECKS, CONVERTER_PULLS
 from shared.config import Settings
 from shared.deadline import Deadline
 from shared.events import LoginRequested, PullRequested, RefreshRequested
+from shared.storage_reports import Place, StorageReports
 from shared.store.store import PackStore
 from shared.worker import Worker
 
@@ -46,7 +47,9 @@ class Converter(Worker):
         super().__init__(bus, settings.converter.listen if serve_health else None)
         self._settings = settings
         self._store = store
-        self._housekeeping = Housekeeping(settings, store)
+        place = Place(store.root, FREE.set)
+        self._reports = StorageReports(bus, [place], settings.bus.publish_timeout)
+        self._housekeeping = Housekeeping(settings, store, self._reports)
         self._packers = Packers(settings.converter.threads)
         self._http: ClientSession | None = None
 
@@ -82,8 +85,10 @@ class Converter(Worker):
         }
         await self.consume(CONVERTER_CHECKS, checks, own.check_slots)
         self._housekeeping.start()
+        self._reports.start()
 
     async def stop(self, deadline: Deadline) -> None:
+        await self._reports.stop()
         await self._housekeeping.stop()
         await super().stop(deadline)
         if self._http is not None:

@@ -26,6 +26,7 @@ from shared.progress import Part
 from shared.states import State
 from shared.store.store import PackStore
 from shared.threads import in_thread
+from shared.tracing import span
 
 log = get_logger(__name__)
 
@@ -77,7 +78,8 @@ class Conversion:
 
     async def recipe(self, order: ImageOrder, watcher: Watcher, deadline: Deadline) -> Recipe:
         """Blocks no loop, leaves no thread behind; of several errors raises all as a group."""
-        image = await order.source.resolve(order.platform, deadline)
+        with span("read manifest"):
+            image = await order.source.resolve(order.platform, deadline)
         for note in image.notes:
             log.info("left_out", image=image.called, note=note)
         examiner = order.examiner
@@ -112,10 +114,12 @@ class Conversion:
         slots = asyncio.Semaphore(self._parallel_layers)
 
         async def one(layer: SourceLayer) -> PackedLayer:
+            part = parts[layer.name]
             async with slots:
-                return await self._packer.pack(
-                    LayerOrder(layer, options, parts[layer.name], deadline)
-                )
+                with span("layer", attributes={"dray.bytes": layer.size}) as packing:
+                    made = await self._packer.pack(LayerOrder(layer, options, part, deadline))
+                    packing.note({"dray.reused": part.cached})
+                    return made
 
         # A large layer that came last would be packed alone, by one thread's pace.
         largest_first = sorted(unique.values(), key=lambda layer: layer.size, reverse=True)
@@ -136,7 +140,8 @@ class Conversion:
     ) -> Recipe:
         cancelled = threading.Event()
         plan = partial(_plan, self._store, packed, image, order, cancelled)
-        return await in_thread(plan, cancelled, deadline, "making the image's tables")
+        with span("plan image", attributes={"dray.layers": len(packed)}):
+            return await in_thread(plan, cancelled, deadline, "making the image's tables")
 
 
 def _plan(

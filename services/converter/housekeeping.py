@@ -14,7 +14,9 @@ from prometheus_client import Counter, Gauge
 
 from shared.config import Settings
 from shared.deadline import Deadline
+from shared.events import Counted
 from shared.logging import get_logger
+from shared.storage_reports import StorageReports
 from shared.store.collect import CollectRules, collect
 from shared.store.inventory import Kind
 from shared.store.scrub import scrub
@@ -26,6 +28,7 @@ log = get_logger(__name__)
 
 FILES = Gauge("dray_store_files", "Files in the pack store after the last cleaning.", ("kind",))
 BYTES = Gauge("dray_store_bytes", "Bytes of packs and tables after the last cleaning.")
+FREE = Gauge("dray_store_free_bytes", "Room in the file system of the pack store.")
 REMOVED = Counter("dray_store_removed_total", "Files that cleaning removed.", ("kind",))
 REMOVED_BYTES = Counter("dray_store_removed_bytes_total", "Bytes that cleaning removed.")
 SCRUBBED_BYTES = Counter("dray_store_scrubbed_bytes_total", "Bytes read in search of damage.")
@@ -40,9 +43,10 @@ _PIECE_SECONDS: Final = 120.0
 class Housekeeping:
     """Two background loops over one store."""
 
-    def __init__(self, settings: Settings, store: PackStore) -> None:
+    def __init__(self, settings: Settings, store: PackStore, reports: StorageReports) -> None:
         own = settings.housekeeping
         self._store = store
+        self._reports = reports
         self._interval = own.interval
         self._rules = CollectRules.of(settings)
         self._scrub_every = own.scrub_days * _DAY
@@ -80,6 +84,7 @@ class Housekeeping:
             log.warning(
                 "store_over_limit", bytes=done.size, limit=limit, reason="all of it is in use"
             )
+        await self._reports.tell(None, Counted(items=done.files["packs"], bytes=done.size))
 
     async def scrub(self) -> None:
         """Go on with the pass that is due, no faster than allowed."""

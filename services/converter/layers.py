@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.converter import measuring
 from services.converter.origins import Origins
 from services.converter.packers.packers import Packers
 from services.converter.packing.limits import Limits
@@ -62,19 +63,20 @@ class LayerPacker:
 
     async def _promised(self, order: LayerOrder, diff_id: Digest) -> PackKey:
         key = pack_key(diff_id, order.options, literal=order.layer.literal)
+        was_there = await asyncio.to_thread(self.store.pack_path(key).exists)
         async with self.store.building(key, order.deadline) as path:
             if path is not None:
-                await self._stream(order, path)
+                measuring.packed(await self._stream(order, path))
                 await self._proved(key, order.layer)
                 return key
         origins = self.origins
         if origins is not None and not await origins.allow(key, order.layer, order.deadline):
             # It may be somebody else's: whoever wants it must have it, too.
             async with origins.scratch(key) as scratch:
-                await self._stream(order, scratch)
+                measuring.packed(await self._stream(order, scratch), proved=True)
             await self._proved(key, order.layer)
             return key
-        _reused(order.part)
+        _reused(order, awaited=not was_there)
         return key
 
     async def _stamped(self, order: LayerOrder, stamp: Sha256) -> PackedLayer:
@@ -86,9 +88,10 @@ class LayerPacker:
             if known is not None:
                 key = pack_key(known, options, literal=literal)
                 if await asyncio.to_thread(self.store.use_pack, key):
-                    _reused(order.part)
+                    _reused(order)
                     return PackedLayer(key, known)
             made = await self._stream(order, unnamed)
+            measuring.packed(made)
             async with self.store.building(made.key, order.deadline) as path:
                 if path is not None:
                     await asyncio.to_thread(move_durably, unnamed, path)
@@ -101,11 +104,16 @@ class LayerPacker:
             await self.origins.note(key, layer)
 
     async def _stream(self, order: LayerOrder, path: Path) -> PackSummary:
-        layer, part, deadline = order.layer, order.part, order.deadline
+        layer = order.layer
         # What is too large even packed is not worth its transfer.
         self.limits.check_bytes(layer.size)
         size = layer.size if layer.stamp is None else None
         expected = LayerDigests(blob=layer.blob, diff_id=layer.diff_id, size=size)
+        with measuring.packing():
+            return await self._packed(order, path, expected)
+
+    async def _packed(self, order: LayerOrder, path: Path, expected: LayerDigests) -> PackSummary:
+        layer, part, deadline = order.layer, order.part, order.deadline
         async with (
             deadline.bound(f"packing layer {layer.name}"),
             self.packers.packing(
@@ -119,12 +127,14 @@ class LayerPacker:
             aclosing(layer.open(deadline)) as blob,
         ):
             async for chunk in blob:
+                measuring.fetched(len(chunk))
                 if not await work.write(chunk):
                     break
                 part.done = min(part.total, part.done + len(chunk))
             return await work.finish()
 
 
-def _reused(part: Part) -> None:
-    part.cached = True
-    part.done = part.total
+def _reused(order: LayerOrder, *, awaited: bool = False) -> None:
+    measuring.reused(order.layer.size, awaited=awaited)
+    order.part.cached = True
+    order.part.done = order.part.total

@@ -4,7 +4,7 @@ from services.distributor.mending import Mender
 from services.distributor.placement import Placements, Terms
 from services.distributor.readers import ReaderFiles
 from services.distributor.removal import Removals
-from services.distributor.space import Space
+from services.distributor.space import FREE, Space
 from services.distributor.upkeep import Upkeep
 from shared.bus.handling import Handlers
 from shared.bus.interface import Bus
@@ -19,6 +19,7 @@ from shared.events import (
     ReadersChanged,
     RemovalDecided,
 )
+from shared.storage_reports import Place, StorageReports
 from shared.store.store import PackStore
 from shared.worker import Worker
 
@@ -56,7 +57,14 @@ class Distributor(Worker):
             seconds=own.placement_timeout,
             publish_timeout=timeout,
         )
-        self._upkeep = Upkeep(directories, own, bus, self._mender, publish_timeout=timeout)
+        places = [
+            Place(system.image_dir, FREE.labels(name).set, name, system.reserve_bytes)
+            for name, system in served.items()
+        ]
+        self._reports = StorageReports(bus, places, timeout)
+        self._upkeep = Upkeep(
+            directories, own, bus, self._mender, self._reports, publish_timeout=timeout
+        )
 
     async def subscribe(self) -> None:
         handlers: Handlers = {
@@ -74,8 +82,10 @@ class Distributor(Worker):
         self._removals.start()
         self._mender.start()
         self._upkeep.start()
+        self._reports.start()
 
     async def stop(self, deadline: Deadline) -> None:
+        await self._reports.stop()
         await self._upkeep.stop()
         await self._mender.stop()
         await self._removals.stop()

@@ -5,6 +5,7 @@ An image is ours if our sidecar is beside it: others may keep files in the same 
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +47,18 @@ def ours(directory: Path, min_age: float) -> list[ImageId]:
     if found:
         (directory / STATE).touch()
     return found
+
+
+def files_and_bytes(directory: Path) -> tuple[int, int]:
+    """How many images stand there, the youngest included, and their bytes. Blocks."""
+    sizes: list[int] = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            image_id, _, kind = entry.name.partition(".")
+            if kind == "squashfs" and len(image_id) == _NAME and _HEX.issuperset(image_id):
+                with suppress(FileNotFoundError):
+                    sizes.append(entry.stat().st_size)
+    return len(sizes), sum(sizes)
 
 
 def seconds_since_last(directory: Path) -> float | None:

@@ -42,6 +42,9 @@ DAMAGED = Counter(
     "Images that were missing or damaged where they should stand, by what came of it.",
     ("outcome",),
 )
+# From 0, so that the first one is seen as a rise.
+for _outcome in ("mended", "lost", "later"):
+    DAMAGED.labels(_outcome)
 
 log = get_logger(__name__)
 

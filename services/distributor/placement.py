@@ -6,13 +6,14 @@ image that stands there already, and is what the recipe says, is left alone.
 
 import os
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Self
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
 from services.distributor.errors import (
     PASSING,
@@ -50,11 +51,18 @@ from shared.states import State
 from shared.store.store import PackStore
 from shared.store.suspects import SUSPICIOUS, check_store
 from shared.threads import in_thread
+from shared.tracing import span
 
 WRITTEN = Counter("dray_images_written_total", "Images that were written to an image directory.")
 WRITTEN_BYTES = Counter("dray_images_written_bytes_total", "Bytes of these images.")
 FOUND = Counter(
     "dray_images_found_total", "Images that were to be placed, and stood there already."
+)
+PLACEMENT_SECONDS = Histogram(
+    "dray_placement_seconds",
+    "How long it took to have an image stand in its directory, by whether it was written.",
+    ("outcome",),
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
 )
 
 log = get_logger(__name__)
@@ -217,13 +225,19 @@ def _place(
     terms: Terms,
     hot: bool,
 ) -> PlacedLayout | None:
+    began = time.monotonic()
     if _stands(final, recipe, cancelled):
         made = Made.of(read_sidecar(final))
         write_sidecars(final, recipe, access, made)
         whole.done = whole.total
         FOUND.inc()
+        PLACEMENT_SECONDS.labels("found").observe(time.monotonic() - began)
         return made.layout
-    return write_image(recipe, store, final, whole, cancelled, access=access, terms=terms, hot=hot)
+    layout = write_image(
+        recipe, store, final, whole, cancelled, access=access, terms=terms, hot=hot
+    )
+    PLACEMENT_SECONDS.labels("written").observe(time.monotonic() - began)
+    return layout
 
 
 def write_image(
@@ -249,13 +263,14 @@ def write_image(
         if laying is not None:
             layout = laying.got(Path(file.name))
         os.fchmod(file.fileno(), access.mode)
-        materialise(
-            recipe,
-            store,
-            file,
-            on_progress=lambda done: setattr(whole, "done", done),
-            cancelled=cancelled,
-        )
+        with span("weave", attributes={"dray.bytes": recipe.size}):
+            materialise(
+                recipe,
+                store,
+                file,
+                on_progress=lambda done: setattr(whole, "done", done),
+                cancelled=cancelled,
+            )
         write_sidecars(final, recipe, access, Made(layout, hot))
     if laying is not None and layout is not None:
         laying.finish(final, layout, terms.seconds)

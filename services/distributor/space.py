@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from prometheus_client import Gauge
+
 from services.distributor.errors import PlacementError
 from shared.progress import Part
+
+FREE = Gauge("dray_image_directory_free_bytes", "Room for more images.", ("system",))
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FILES: Final = 8

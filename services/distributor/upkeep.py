@@ -5,7 +5,6 @@ answers with what it expects, page by page, to whichever distributor is free.
 """
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,6 +18,7 @@ from services.distributor.image_lock import remove_stale_locks
 from services.distributor.inventory import (
     ImageDirectoryAbsentError,
     batches,
+    files_and_bytes,
     not_as_expected,
     note_unknown,
     ours,
@@ -30,6 +30,7 @@ from shared.bus.interface import Bus
 from shared.deadline import Deadline
 from shared.errors import DrayError, UnknownSystemError
 from shared.events import (
+    Counted,
     Event,
     InventoryExpected,
     InventoryFound,
@@ -42,6 +43,7 @@ from shared.files import remove_stale_partials
 from shared.logging import get_logger
 from shared.models import ImageId
 from shared.settings.workers import DistributorSettings
+from shared.storage_reports import StorageReports
 from shared.store.locks import release, try_lock
 from shared.tasks import cancel_all, repeat
 from shared.threads import in_thread
@@ -56,7 +58,6 @@ _STEP_SECONDS: Final = 600.0
 # Beyond the time that a placement may take: whoever writes is told to stop long before that.
 _FOREIGN_EXTRA: Final = 600.0
 
-FREE = Gauge("dray_image_directory_free_bytes", "Room for more images.", ("system",))
 IMAGES = Gauge(
     "dray_image_directory_images", "Images that were found at the last look.", ("system",)
 )
@@ -76,6 +77,7 @@ class Upkeep:
         settings: DistributorSettings,
         bus: Bus,
         mender: Mender,
+        reports: StorageReports,
         *,
         publish_timeout: float,
     ) -> None:
@@ -83,6 +85,7 @@ class Upkeep:
         self._settings = settings
         self._bus = bus
         self._mender = mender
+        self._reports = reports
         self._timeout = publish_timeout
         self._looked: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -117,8 +120,7 @@ class Upkeep:
         self._looked.add(system)
         if looked is None:
             return
-        free, removed, images = looked
-        FREE.labels(system).set(free)
+        removed, images, counted = looked
         IMAGES.labels(system).set(len(images))
         PARTIALS.inc(removed)
         for batch in batches(images, MOST_IMAGES):
@@ -126,9 +128,10 @@ class Upkeep:
             await self._publish(found)
             await asyncio.sleep(0)  # a bus in memory would take all of them at once
         await self._publish(InventoryRequested(correlation_id=new_id(), system=system))
+        await self._reports.tell(system, counted)
 
-    def _look(self, directory: Path, at_least: float) -> tuple[int, int, list[ImageId]] | None:
-        """Room, leftovers that were removed, and images. Blocks."""
+    def _look(self, directory: Path, at_least: float) -> tuple[int, list[ImageId], Counted] | None:
+        """Leftovers that were removed, images that are none of the youngest, and all. Blocks."""
         if not directory.is_dir():  # nothing was ever placed, or it is not mounted
             return None
         lock = try_lock(directory / LOCK, create=True)
@@ -139,9 +142,9 @@ class Upkeep:
             if since is not None and since < at_least:
                 return None
             removed = self._remove_leftovers(directory)
-            state = os.statvfs(directory)
             images = ours(directory, self._settings.reconcile_grace)
-            return state.f_bavail * state.f_frsize, removed, images
+            items, size = files_and_bytes(directory)
+            return removed, images, Counted(items=items, bytes=size)
         finally:
             release(lock, directory / LOCK)
 

@@ -9,6 +9,7 @@ from functools import partial
 
 from services.gateway.expiring import dismissed, dropped
 from services.gateway.readers import ReadersBook
+from services.gateway.steps import first_step, moved
 from services.gateway.transitions import Changed
 from shared.catalog.interface import Catalog, Change
 from shared.catalog.records import ImageRecord, image_key
@@ -81,7 +82,8 @@ def adopted(public: ImageRecord | None, given: ImageRecord, now: datetime) -> Ch
         mine = {"owner": None, "allowed_uids": (), "allowed_gids": (), "awaited_by": ()}
         fresh = {"attempt": 1, "tries": 1, "pinned": False, "pull_id": f"{given.pull_id}-public"}
         lasting = {"last_pull": now, "due_at": given.expires_at}
-        return Change(given.but(key=key, version=0, **lasting, **mine, **fresh))
+        steps = first_step(given.state, 1, now)
+        return Change(given.but(key=key, version=0, steps=steps, **lasting, **mine, **fresh))
     if public.state.in_flight:
         return None  # it will find out by itself
     known = public.current
@@ -89,8 +91,10 @@ def adopted(public: ImageRecord | None, given: ImageRecord, now: datetime) -> Ch
         known.image_id == current.image_id or known.ready_at >= current.ready_at
     ):
         return None
-    after = public.but(
-        state=State.READY,
+    after = moved(
+        public,
+        State.READY,
+        now,
         current=current,
         image_id=current.image_id,
         leaving=None,

@@ -12,6 +12,7 @@ from services.gateway.auth.compose import authentication, site_secret
 from services.gateway.auth.munge import MAX_CREDENTIAL
 from services.gateway.auth.secrets import SiteSecret
 from services.gateway.cursors import Cursors
+from services.gateway.durations import pull_changed
 from services.gateway.feed import ChangeFeed
 from services.gateway.front import Front
 from services.gateway.handlers.shifter import ShifterHandlers
@@ -23,30 +24,32 @@ from services.gateway.handlers.v1.images import ImageHandlers
 from services.gateway.handlers.v1.imports import ImportHandlers
 from services.gateway.handlers.v1.lifecycle import LifecycleHandlers
 from services.gateway.handlers.v1.logins import LoginHandlers
-from services.gateway.handlers.v1.operators import OperatorHandlers
 from services.gateway.handlers.v1.pulls import PullHandlers
 from services.gateway.handlers.v1.readers import ReaderHandlers
 from services.gateway.handlers.v1.usage import UsageHandlers
 from services.gateway.imports import Imports
 from services.gateway.inventory import Inventory
-from services.gateway.job_parts import JobParts
+from services.gateway.jobs.parts import JobParts
 from services.gateway.lifecycle import Lifecycle
 from services.gateway.limits import Limits
+from services.gateway.live.parts import LiveParts
 from services.gateway.lookups import Lookups
 from services.gateway.outbox import OutboxRelay, of_no_system
+from services.gateway.past.parts import HistoryParts
 from services.gateway.private import private_images
 from services.gateway.pulls import Pulls
 from services.gateway.repeated import RepeatedLookups
-from services.gateway.sharing import Sharing
 from services.gateway.shifter.asking import WirePulls
 from services.gateway.shifter.images import WireImages
+from services.gateway.standing.parts import OverviewParts
+from services.gateway.stock.storage import StorageBook
 from services.gateway.sweep import Sweep
 from services.gateway.transitions import Transitions
 from services.gateway.usage.service import Usage
 from services.gateway.web.pages import page_routes
 from shared.bus.handling import Handlers, dispatch
 from shared.bus.interface import Bus, Consumer
-from shared.bus.topology import GATEWAY_EVENTS, GATEWAY_NODES
+from shared.bus.topology import GATEWAY_EVENTS, GATEWAY_NODES, GATEWAY_REPORTS
 from shared.catalog.interface import Catalog
 from shared.catalog.open import catalog_at
 from shared.config import Settings
@@ -122,6 +125,7 @@ class Gateway:
         )
         self._usage = Usage(catalog, settings.usage, timeout, tell=self._lifecycle.used)
         self._pulls.listen(self._usage.pull_changed)
+        self._pulls.listen(pull_changed)
         self._authentication = authentication(settings, secret)
         self._jobs = JobParts(
             settings,
@@ -130,6 +134,27 @@ class Gateway:
             cursors,
             note=self._usage.job_announced,
             users=self._authentication.authority.ordinary,
+        )
+        storage = StorageBook(catalog, settings.systems, timeout)
+        self._standing = OverviewParts(
+            settings, catalog, bus, self._feed, pulls=self._pulls, low=storage.low
+        )
+        self._live = LiveParts(
+            catalog,
+            self._feed,
+            lookups,
+            self._pulls,
+            overviews=self._standing.overviews,
+            jobs=self._jobs.pages,
+        )
+        self._history = HistoryParts(
+            catalog,
+            self._feed,
+            self._pulls,
+            cursors,
+            storage=storage,
+            overviews=self._standing.overviews,
+            timeout=timeout,
         )
         self._outbox = OutboxRelay(
             catalog, bus, settings.bus.publish_timeout, self._is_undeliverable
@@ -143,7 +168,7 @@ class Gateway:
             lookups,
             finder,
             repeated=repeated,
-            sharing=Sharing(catalog),
+            ledger=self._history.ledger,
             cursors=cursors,
             usage=self._usage,
         )
@@ -153,7 +178,8 @@ class Gateway:
                 self._pulls,
                 lookups,
                 self._feed,
-                cursors,
+                self._live.queue,
+                cursors=cursors,
                 users=self._authentication.authority.ordinary,
             ),
             ImportHandlers(self._pulls, imports),
@@ -167,8 +193,10 @@ class Gateway:
             ),
             images_v1,
             *self._jobs.handlers,
+            *self._live.handlers,
+            *self._standing.handlers,
+            *self._history.handlers,
             UsageHandlers(self._usage, self._pulls, cursors),
-            OperatorHandlers(bus),
             AccountHandlers(self._authentication.issuer),
             LoginHandlers(private.logins),
             private.tickets,
@@ -227,10 +255,16 @@ class Gateway:
         self._outbox.start()
         self._lifecycle.start()
         self._usage.start()
+        self._history.start()
+        self._standing.start()
         handle = dispatch(self._handlers())
         self._consumers = [
-            await self._bus.consume(queue, handle, slots=slots)
-            for queue, slots in ((GATEWAY_EVENTS, EVENT_SLOTS), (GATEWAY_NODES, NODE_SLOTS))
+            await self._bus.consume(queue, self._standing.timed(queue, handle), slots=slots)
+            for queue, slots in (
+                (GATEWAY_EVENTS, EVENT_SLOTS),
+                (GATEWAY_NODES, NODE_SLOTS),
+                (GATEWAY_REPORTS, EVENT_SLOTS),
+            )
         ]
         if not self._bus.durable:
             await self._pulls.restart_interrupted()
@@ -253,6 +287,8 @@ class Gateway:
         await self.http.start()
 
     async def stop(self, deadline: Deadline) -> None:
+        await self._live.stop()
+        await self._jobs.hang_up()
         await self.http.stop()
         await cancel_all(*self._sweeping)
         await asyncio.gather(*(consumer.stop(deadline) for consumer in self._consumers))
@@ -262,6 +298,8 @@ class Gateway:
         await self._jobs.close()
         await self._feed.stop()
         await self._usage.stop(deadline)
+        await self._history.stop(deadline)
+        await self._standing.stop()
         await self._bus.close()
         await self._catalog.close()
         self._authentication.close()
@@ -296,6 +334,7 @@ class Gateway:
             InventoryFound: self._inventory.on_found,
             LoginChecked: self._logins.on_checked,
             **self._jobs.events,
+            **self._history.events,
         }
 
 

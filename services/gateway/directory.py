@@ -2,21 +2,25 @@
 
 It says what is READY, what is under way, and who may know: lists, lookups and the queue choose
 from it without reading a record, and `access` decides for each. It is filled at the start and kept
-true by the change feed; about 1 KiB for each record of the catalog, and nothing of its content.
+true by the change feed; about 2.3 KiB for each record of the catalog with ten layers.
 """
 
 from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from sys import intern
+from typing import Final
 
 from services.gateway.access import listed, may_see
 from services.gateway.auth.identity import Principal
-from shared.catalog.records import Failure, ImageRecord, ImageType
+from services.gateway.stock.made_of import MadeOf, OutlinedShare, made_of
+from shared.catalog.records import Failure, ImageRecord, ImageType, PullStep
 from shared.models import Bytes, ImageId, Instant, Tolerant
-from shared.states import State
+from shared.states import IN_FLIGHT, State
+
+_QUEUED: Final = frozenset({*IN_FLIGHT, State.FAILURE})
 
 
 class OutlinedImage(Tolerant):
@@ -24,6 +28,15 @@ class OutlinedImage(Tolerant):
 
     image_id: ImageId
     size: Bytes
+    layers: tuple[str, ...] = ()
+    shares: tuple[OutlinedShare, ...] = ()
+    ready_at: Instant
+
+
+class OutlinedProgress(Tolerant):
+    """What is read of a pull's progress."""
+
+    waiting: str | None = None
 
 
 class Outline(Tolerant):
@@ -44,12 +57,33 @@ class Outline(Tolerant):
     brought_by: int | None = None
     last_pull: Instant
     last_used: Instant | None = None
+    expires_at: Instant | None = None
+    pinned: bool = False
     failure: Failure | None = None
     current: OutlinedImage | None = None
+    updated_at: Instant
+    waiting_since: Instant
+    begun: bool = False
+    progress: OutlinedProgress | None = None
+    steps: tuple[PullStep, ...] = ()
 
     @property
     def refused(self) -> bool:
         return self.current is None and self.failure is not None and self.failure.refused
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How a pull goes that is under way, or how it failed."""
+
+    since: datetime
+    """When it came into its state."""
+    waiting: bool
+    """No worker has taken it up."""
+    held_up: bool
+    """It says itself that it waits: for a registry."""
+    failure: str | None
+    """The failure's code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +105,26 @@ class Entry:
     image_id: ImageId | None
     """Of the image that can be used; None: there is none."""
     size: int
+    made: MadeOf | None
+    ready_at: datetime | None
+    expires_at: datetime | None
+    pinned: bool
     requested_uid: int | None
     refused: bool
     brought_by: int | None
     last_pull: datetime
     last_used: datetime | None
+    flow: Flow | None
+    """Of what is queued."""
 
     @property
     def queued(self) -> bool:
         """Under way, or failed of late."""
-        return self.state.in_flight or self.state is State.FAILURE
+        return self.state in _QUEUED
 
 
 EntryListener = Callable[[Entry | None, Entry], None]
-"""Told what a record was and what it is."""
+"""Told what a record was and what it is; of one that is gone, that it is EXPIRED."""
 
 
 class Directory:
@@ -114,7 +154,7 @@ class Directory:
         before = self._entries.get(key)
         if before is not None and not _is_newer(before, record):
             return
-        entry = _entry(key, record)
+        entry = _entry(key, record, self._made(record))
         if before is None:
             self._insert(entry)
         elif before.image_id != entry.image_id:
@@ -141,6 +181,9 @@ class Directory:
             self._by_reference[named] = others
         else:
             del self._by_reference[named]
+        gone = replace(entry, state=State.EXPIRED, image_id=None, size=0, made=None)
+        for listener in self._listeners:
+            listener(entry, gone)
 
     def named(self, system: str, itype: str, reference: str) -> tuple[Entry, ...]:
         """The records of one reference: the site's, and those of its owners."""
@@ -163,13 +206,22 @@ class Directory:
 
     def queue(self, systems: Iterable[str], principal: Principal) -> list[Entry]:
         """What is under way, then what failed, as far as a principal may know: newest first."""
+        found = [each for each in self.queued(systems) if may_see(principal, each)]
+        return sorted(found, key=queue_place, reverse=True)
+
+    def queued(self, systems: Iterable[str]) -> list[Entry]:
+        """The same, whoever may know of it, in no order."""
         wanted = frozenset(systems)
         entries = map(self._entries.__getitem__, self._queued)
-        found = [each for each in entries if each.system in wanted and may_see(principal, each)]
-        return sorted(found, key=queue_place, reverse=True)
+        return [each for each in entries if each.system in wanted]
 
     def keys(self) -> Iterable[str]:
         return self._order
+
+    def following(self, key: str, limit: int) -> list[Entry]:
+        """The next entries beyond a key: to go through all of them while they change."""
+        begin = bisect_right(self._order, key)
+        return [self._entries[each] for each in self._order[begin : begin + limit]]
 
     def __len__(self) -> int:
         return len(self._order)
@@ -186,6 +238,16 @@ class Directory:
         others = self._by_reference.get(named, ())
         kept = tuple(each for each in others if each.key != entry.key)
         self._by_reference[named] = (*kept, entry)
+
+    def _made(self, record: ImageRecord | Outline) -> MadeOf | None:
+        """What its image is made of: once in memory, however many references stand for it."""
+        if record.current is None:
+            return None
+        for key in self._by_image.get(record.current.image_id, ()):
+            known = self._entries[key].made
+            if known is not None and (known.packs or not record.current.shares):
+                return known
+        return made_of(record.current.layers, record.current.shares)
 
     def _forget_image(self, entry: Entry) -> None:
         if entry.image_id is None:
@@ -208,7 +270,7 @@ def _is_newer(known: Entry, record: ImageRecord | Outline) -> bool:
     return record.version > known.version
 
 
-def _entry(key: str, record: ImageRecord | Outline) -> Entry:
+def _entry(key: str, record: ImageRecord | Outline, made: MadeOf | None) -> Entry:
     return Entry(
         key=intern(key),
         version=record.version,
@@ -224,9 +286,29 @@ def _entry(key: str, record: ImageRecord | Outline) -> Entry:
         requested_at=record.requested_at,
         image_id=None if record.current is None else intern(record.current.image_id),
         size=0 if record.current is None else record.current.size,
+        made=made,
+        ready_at=None if record.current is None else record.current.ready_at,
+        expires_at=record.expires_at,
+        pinned=record.pinned,
         requested_uid=record.requested_uid,
         refused=record.refused,
         brought_by=record.brought_by,
         last_pull=record.last_pull,
         last_used=record.last_used,
+        flow=_flow(record) if record.state in _QUEUED else None,
+    )
+
+
+def _flow(record: ImageRecord | Outline) -> Flow:
+    if record.steps and record.steps[-1].state is record.state:
+        since = record.steps[-1].at
+    elif record.state is State.FAILURE:  # an earlier version noted no steps
+        since = record.updated_at
+    else:
+        since = record.waiting_since
+    return Flow(
+        since=since,
+        waiting=record.state.in_flight and not record.begun,
+        held_up=record.progress is not None and record.progress.waiting is not None,
+        failure=None if record.failure is None else record.failure.code,
     )

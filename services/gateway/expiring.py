@@ -8,6 +8,7 @@ that is in `removals`. A pull that comes meanwhile starts from nothing and simpl
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+from services.gateway.steps import moved
 from shared.catalog.interface import Change
 from shared.catalog.records import ImageRecord, image_key
 from shared.errors import DrayError
@@ -91,8 +92,10 @@ def dismissed(record: ImageRecord | None, now: datetime) -> Changed:
             f"{record.reference} is being pulled on {record.system}: wait until that has ended"
         )
     image = None if record.current is None else record.current.image_id
-    after = record.but(
-        state=State.EXPIRED if image is None else State.EXPIRING,
+    after = moved(
+        record,
+        State.EXPIRED if image is None else State.EXPIRING,
+        now,
         leaving=image,
         current=None,
         image_id=None,
@@ -125,7 +128,8 @@ def settled(record: ImageRecord | None, image: ImageId, now: datetime) -> Change
     """The image is gone, or stays for others: either way this reference is done with it."""
     if record is None or record.state is not State.EXPIRING or record.leaving != image:
         return None
-    return Change(record.but(state=State.EXPIRED, leaving=None, due_at=now + EXPIRED_SHOWN))
+    due = now + EXPIRED_SHOWN
+    return Change(moved(record, State.EXPIRED, now, leaving=None, due_at=due))
 
 
 def pin(record: ImageRecord | None, days: int, *, pinned: bool) -> Changed:
@@ -161,6 +165,7 @@ def by_digest(moving: ImageRecord) -> ImageRecord | None:
         version=0,
         reference=reference,
         state=State.READY,
+        steps=(),
         pull_id=f"{moving.pull_id}-before",
         awaited_by=(),
         pinned=False,

@@ -28,7 +28,7 @@ FILL_SECONDS: Final = 600.0
 FOLLOWERS_AT_ONCE: Final = 1000
 PATIENCE_SECONDS: Final = 5.0
 # Some milliseconds of reading between two moments at which others may go on.
-_PAGE: Final = 200
+_PAGE: Final = 100
 
 log = get_logger(__name__)
 

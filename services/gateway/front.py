@@ -30,6 +30,7 @@ from shared.http.connections import Connections
 from shared.http.guard import Guard
 from shared.http.request_ids import HEADER, identify
 from shared.http.time_limit import TimeLimit
+from shared.http.tracing import request_span
 
 API_PATHS: Final = "/api/"
 """Of ours and of Shifter's. Pages, health and metrics hold nothing that is anybody's."""
@@ -72,7 +73,8 @@ class Front:
             self._guard.check(request)
             principal = self._who.at_hand(request) or await self._who.principal(request)
             self._let_in(request, principal)
-            response = await handler(request)
+            with request_span(request):
+                response = await handler(request)
             status = response.status
         except asyncio.CancelledError:
             if not self._time_limit.ended(task):

@@ -12,6 +12,7 @@ from prometheus_client import Counter
 
 from services.gateway.expiring import expire_request
 from services.gateway.feed import ChangeFeed
+from services.gateway.steps import moved
 from services.gateway.transitions import FAILURE_SHOWN, Changed
 from shared.bus.interface import Bus
 from shared.catalog.interface import Catalog, Change
@@ -139,15 +140,17 @@ def lost(record: ImageRecord | None, event: ImageLost) -> Changed:
         return None
     if record.current.ready_at > event.as_of:
         return None  # placed since
+    now = utcnow()
     after = record.but(current=None, image_id=None, expires_at=None)
     if record.state is State.READY:
-        now = utcnow()
         message = (
             f"the image was lost on {record.system} and could not be made again by itself "
             f"({event.message}); pull it again"
         )
-        after = after.but(
-            state=State.FAILURE,
+        after = moved(
+            after,
+            State.FAILURE,
+            now,
             failure=Failure(code="image_lost", message=message),
             waiting_since=now,
             due_at=now + FAILURE_SHOWN,

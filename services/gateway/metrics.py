@@ -23,6 +23,9 @@ NOT_LET_IN = Counter(
 )
 LOOKUPS = Counter("dray_lookups_total", "Lookups that found an image.")
 PULLS = Counter("dray_pulls_total", "Pulls that ended, by outcome.", ("outcome",))
+# From 0, so that the first one is seen as a rise.
+for _outcome in ("placed", "unchanged", "failed"):
+    PULLS.labels(_outcome)
 LOGINS = Counter("dray_logins_total", "Logins that a registry was asked about.", ("outcome",))
 USAGE_FLUSHED = Counter("dray_usage_flushed_total", "Documents of usage that were written.")
 USAGE_DROPPED = Counter("dray_usage_dropped_total", "Uses that were not counted.")

@@ -12,6 +12,7 @@ from services.gateway.access import named_by_owner
 from services.gateway.expiring import dismissed, dropped, lasting
 from services.gateway.freshness import is_fresh
 from services.gateway.placed import placed_image
+from services.gateway.steps import moved
 from services.gateway.tickets import issued
 from services.gateway.wishes import PullTarget, Request, begun, check_name_free
 from services.gateway.work import next_work, placement_work, pull_work
@@ -77,17 +78,17 @@ class Transitions:
         behind = event.stage.rank < record.state.rank or (
             seen is not None and seen.stage is event.stage and event.done < seen.done
         )
-        if not behind:
-            changes["state"] = event.stage
-            changes["progress"] = Progress(
-                stage=event.stage,
-                done=event.done,
-                total=event.total,
-                rate=event.rate,
-                layers=event.layers,
-                waiting=event.waiting,
-            )
-        return Change(record.but(**changes))
+        if behind:
+            return Change(record.but(**changes))
+        changes["progress"] = Progress(
+            stage=event.stage,
+            done=event.done,
+            total=event.total,
+            rate=event.rate,
+            layers=event.layers,
+            waiting=event.waiting,
+        )
+        return Change(moved(record, event.stage, now, **changes))
 
     def unchanged(
         self, record: ImageRecord | None, event: ImageUnchanged, now: datetime
@@ -101,7 +102,7 @@ class Transitions:
             return None
         private = record.owner is not None and event.authenticated
         confirmed = {"last_pull": now, "checked_at": now, "private": private}
-        return Change(self._ended(record, State.READY, **confirmed))
+        return Change(self._ended(record, State.READY, now, **confirmed))
 
     def changed(
         self, record: ImageRecord | None, event: ImageChanged | ImageUnchanged, now: datetime
@@ -117,8 +118,10 @@ class Transitions:
         """All packs are in the store: place the image."""
         if record is None or not _about(record, event) or record.state not in CONVERTING:
             return None
-        moved = record.but(
-            state=State.TRANSFER,
+        waiting = moved(
+            record,
+            State.TRANSFER,
+            now,
             waiting_since=now,
             begun=False,
             recipe=event.recipe,
@@ -127,7 +130,7 @@ class Transitions:
             progress=Progress(stage=State.TRANSFER, total=event.recipe.size),
             due_at=self._lease(now),
         )
-        return Change(moved, (placement_work(moved, event.recipe, event),))
+        return Change(waiting, (placement_work(waiting, event.recipe, event),))
 
     def placed(self, record: ImageRecord | None, event: ImagePlaced, now: datetime) -> Changed:
         """The image stands on the system's file system: usable from now on."""
@@ -140,7 +143,7 @@ class Transitions:
         confirmed = {"last_pull": now, "checked_at": now}
         private = record.private and not record.arrives_public
         stands = {"current": current, "image_id": current.image_id, "private": private}
-        ended = self._ended(record, State.READY, **stands, **confirmed)
+        ended = self._ended(record, State.READY, now, **stands, **confirmed)
         return Change(ended, dropped(record, ended))
 
     def failed(self, record: ImageRecord | None, event: PullFailed, now: datetime) -> Changed:
@@ -151,8 +154,10 @@ class Transitions:
             pause = min(FIRST_PAUSE_SECONDS * 2 ** (record.tries - 1), LONGEST_PAUSE_SECONDS)
             # No event: the sweep issues the request when the pause is over.
             return Change(
-                record.but(
-                    state=State.INIT,
+                moved(
+                    record,
+                    State.INIT,
+                    now,
                     attempt=record.attempt + 1,
                     tries=record.tries + 1,
                     progress=None,
@@ -181,7 +186,7 @@ class Transitions:
             # No news any more. What was placed before is usable all the while.
             if record.current is None:
                 return dismissed(record, now)
-            return Change(self._ended(record, State.READY))
+            return Change(self._ended(record, State.READY, now))
         again = self._taken_up_again(record, now)
         if again is not None:
             return again
@@ -227,15 +232,18 @@ class Transitions:
             )
             return self._failure(record, f"no_{worker}", message, now)
         # Ask again ever more rarely: each request that is not lost is one more in the queue.
-        moved = record.but(due_at=now + timedelta(seconds=max(self.rules.lease, waited)))
-        return self._asking(moved)
+        again = record.but(due_at=now + timedelta(seconds=max(self.rules.lease, waited)))
+        return self._asking(again)
 
     def _no_system(self, record: ImageRecord, now: datetime) -> Change[ImageRecord]:
         message = f"the settings of this site no longer have a system '{record.system}'"
         return self._failure(record, "unknown_system", message, now)
 
     def _again(self, record: ImageRecord, now: datetime) -> Change[ImageRecord]:
-        retry = record.but(
+        retry = moved(
+            record,
+            State.TRANSFER if record.state is State.TRANSFER else State.INIT,
+            now,
             attempt=record.attempt + 1,
             tries=record.tries + 1,
             progress=None,
@@ -243,8 +251,6 @@ class Transitions:
             begun=False,
             due_at=self._lease(now),
         )
-        if record.state is not State.TRANSFER:
-            retry = retry.but(state=State.INIT)
         return self._asking(retry)
 
     def _failure(
@@ -252,13 +258,15 @@ class Transitions:
     ) -> Change[ImageRecord]:
         failure = Failure(code=code, message=message)
         forgotten_at = now + FAILURE_SHOWN
-        ended = self._ended(record, State.FAILURE, failure=failure, due_at=forgotten_at)
+        ended = self._ended(record, State.FAILURE, now, failure=failure, due_at=forgotten_at)
         return Change(ended, dropped(record, ended))
 
-    def _ended(self, record: ImageRecord, state: State, **changes: object) -> ImageRecord:
+    def _ended(
+        self, record: ImageRecord, state: State, now: datetime, **changes: object
+    ) -> ImageRecord:
         ended = {"due_at": None, "progress": None, "recipe": None, "failure": None, **changes}
         ended |= {"login": None, "ticket": None, "arrives_public": False, "file_identity": None}
-        return lasting(record.but(state=state, **ended), self.days(record.system))
+        return lasting(moved(record, state, now, **ended), self.days(record.system))
 
     def days(self, system: str) -> int:
         """After how many days without use a system's images expire; 0: never."""

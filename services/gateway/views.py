@@ -75,6 +75,7 @@ def pull_view(record: ImageRecord) -> PullView:
         image=image_view(record),
         private=record.private,
         warning=_warning(record),
+        steps=record.steps,
     )
 
 

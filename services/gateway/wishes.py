@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.gateway.access import named_by_owner
+from services.gateway.steps import first_step
+from shared import tracing
 from shared.catalog.records import ImageRecord, ImageType, image_key
 from shared.errors import DrayError
 from shared.events import ImportedFile, Readers, new_id
@@ -56,6 +58,8 @@ class Request:
     """Whom the owner wants to have it besides; None: as it is."""
     file: ImportedFile | None = None
     """What is imported, and not pulled."""
+    trace: str | None = field(default_factory=tracing.current)
+    """Of the request that asked."""
 
 
 def check_name_free(record: ImageRecord | None, ask: Request) -> None:
@@ -98,11 +102,13 @@ def begun(
         attempt=1,
         tries=1,
         pull_id=new_id(),
+        trace=ask.trace,
         requested_at=now,
         requested_by=ask.user,
         requested_uid=ask.uid,
         brought_by=ask.uid,
         waiting_since=now,
+        steps=first_step(State.INIT, 1, now),
         last_pull=now,
         pack=systems[target.system].pack,
         max_dead_share=systems[target.system].max_dead_share,
@@ -112,6 +118,7 @@ def begun(
         fresh = fresh.but(
             version=record.version,
             attempt=record.attempt + 1,
+            steps=first_step(State.INIT, record.attempt + 1, now),
             image_id=record.image_id,
             current=record.current,
             # Pulling again what somebody brought for all makes it nobody else's.

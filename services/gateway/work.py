@@ -1,6 +1,7 @@
 """What a worker is asked to do for a record, told in an event: pure functions too."""
 
 from services.gateway.access import arriving_readers
+from shared import tracing
 from shared.catalog.records import ImageRecord, PlacedImage
 from shared.events import (
     Event,
@@ -68,6 +69,7 @@ def _context(record: ImageRecord, cause: Event | None) -> PullContext:
     return PullContext(
         correlation_id=record.pull_id,
         causation_id=cause.id if cause else None,
+        trace=tracing.current() or record.trace,
         key=record.key,
         attempt=record.attempt,
     )

@@ -9,9 +9,11 @@ from typing import BinaryIO, Final
 
 from aiohttp import web
 
+from services.node_agent.cache import measuring
 from services.node_agent.cache.cache import Cache
 from services.node_agent.cache.errors import CacheUnusableError
 from services.node_agent.cache.shelf import Shelf
+from services.node_agent.entries import Entries
 from services.node_agent.holds import Holds
 from services.node_agent.inside.furnishing import Furnishing
 from services.node_agent.inside.insides import Insides
@@ -69,6 +71,7 @@ class NodeAgent:
         self._cache: Cache | None = None
         self._no_cache: str | None = None
         self._jobs: Jobs | None = None
+        self._entries = Entries()
         self._uplink: Uplink | None = None
         self._local: LocalApi | None = None
         self._http: HttpServer | None = None
@@ -80,7 +83,7 @@ class NodeAgent:
         self._files = files = JobFiles(self._settings.agent_dir / "jobs")
         self._cache = cache = await self._opened_cache(deadline)
         self._holds = holds = Holds(stager, cache)
-        insides = await asyncio.to_thread(open_insides, self._settings)
+        insides = await asyncio.to_thread(open_insides, self._settings, self._entries)
         furnishing = None if insides is None else Furnishing(holds, insides, self._settings.inside)
         self._jobs = jobs = Jobs(
             holds,
@@ -89,6 +92,9 @@ class NodeAgent:
             stage_timeout=self._settings.agent.stage_timeout,
             on_end=insides.end if insides else None,
         )
+        self._entries.open(jobs.is_the_sites)
+        measuring.MOUNTS.set_function(lambda: len(holds.views))
+        measuring.JOBS.set_function(lambda: len(jobs.view))
         await jobs.adopt()
         if insides is not None:
             await insides.adopt(jobs.view)
@@ -115,7 +121,13 @@ class NodeAgent:
             await http.start()
             self._http = http
         self._uplink = Uplink(
-            self._settings, self._bus, jobs=jobs, holds=holds, mounter=mounter, cache=cache
+            self._settings,
+            self._bus,
+            jobs=jobs,
+            holds=holds,
+            mounter=mounter,
+            cache=cache,
+            entries=self._entries,
         )
         await self._uplink.start(deadline)
 
@@ -129,6 +141,7 @@ class NodeAgent:
             await self._uplink.stop(deadline)
         if self._jobs is not None:
             await self._jobs.stop(deadline)
+        self._entries.close()
         if self._holds is not None:
             await self._holds.close(deadline)
         if self._cache is not None:
@@ -173,14 +186,14 @@ class NodeAgent:
         )
 
 
-def open_insides(settings: Settings) -> Insides | None:
+def open_insides(settings: Settings, entries: Entries | None = None) -> Insides | None:
     """Root alone can put together what others enter. Blocks."""
     if os.geteuid() != 0:
         return None
     pins = Pins(settings.agent_dir / "insides")
     wanted = settings.inside.user_namespaces
     allowed = users_may_have_namespaces() if wanted == "auto" else wanted == "always"
-    return Insides(pins, user_namespaces=allowed)
+    return Insides(pins, user_namespaces=allowed, entries=entries)
 
 
 def open_cache(settings: Settings, directory: Path) -> Cache:

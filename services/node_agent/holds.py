@@ -26,6 +26,7 @@ from shared.events import NodeImage
 from shared.image.recipe import ImageConfig
 from shared.logging import get_logger
 from shared.models import ImageId
+from shared.tracing import span
 
 log = get_logger(__name__)
 
@@ -89,18 +90,24 @@ class Holds:
         entry.holders.add(claim)
         try:
             if self._cache is not None and entry.how is None:
-                entry.fell_back = await self._cache.offer(image, deadline) is Offer.FALLBACK
-            async with deadline.bound(f"mounting image {image.image_id}"):
-                # Also if it is mounted: the worker looks whether it still works.
-                await asyncio.shield(self._settle(image.image_id, entry))
-                while entry.how is None:
-                    await asyncio.shield(self._settle(image.image_id, entry))
+                with span("copy to the node", attributes={"dray.bytes": image.size}):
+                    offer = await self._cache.offer(image, deadline)
+                entry.fell_back = offer is Offer.FALLBACK
+            with span("mount"):
+                await self._mounted(image.image_id, entry, deadline)
             entry.holders.add(holder)
             return self.view(image.image_id)
         finally:
             entry.holders.discard(claim)
             if not entry.holders:
                 self._settle(image.image_id, entry)
+
+    async def _mounted(self, image_id: ImageId, entry: _Entry, deadline: Deadline) -> None:
+        async with deadline.bound(f"mounting image {image_id}"):
+            # Also if it is mounted: the worker looks whether it still works.
+            await asyncio.shield(self._settle(image_id, entry))
+            while entry.how is None:
+                await asyncio.shield(self._settle(image_id, entry))
 
     def fell_back(self, image_id: ImageId) -> bool:
         """Mounted from the shared directory, though there should be a copy."""

@@ -78,6 +78,11 @@ class Jobs:
             if job.owner is SITE and job.announced_at is not None
         )
 
+    def is_the_sites(self, job_id: JobId) -> bool:
+        """Whether the scheduler has it here; a user may have taken any other id."""
+        job = self._jobs.get(job_id)
+        return job is not None and job.owner is SITE
+
     async def adopt(self) -> None:
         """Continue where an earlier agent stopped, or was stopped."""
         records = []

@@ -39,6 +39,7 @@ from shared.events import NodeImage
 from shared.http.answers import answer, error_middleware, invalid_input, read_body
 from shared.http.connections import Connections
 from shared.http.peers import peer, peer_groups
+from shared.http.tracing import request_span
 from shared.models import ImageId, JobId
 
 MAX_PATH_BYTES: Final = 107
@@ -128,7 +129,8 @@ class LocalApi:
     async def _complete(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         await request.read()
         self._connections.arrived(request.transport)
-        return await handler(request)
+        with request_span(request):
+            return await handler(request)
 
     async def _mount(self, request: web.Request) -> web.Response:
         wanted = await read_body(request, MountRequest)

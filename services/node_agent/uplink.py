@@ -7,6 +7,7 @@ from typing import Final
 
 from services.node_agent.cache.cache import Cache
 from services.node_agent.capacity import capacity
+from services.node_agent.entries import Entries
 from services.node_agent.errors import JobEndedError
 from services.node_agent.holds import Holds
 from services.node_agent.jobs import Jobs
@@ -52,6 +53,7 @@ class Uplink:
         holds: Holds,
         mounter: Mounter,
         cache: Cache | None,
+        entries: Entries,
     ) -> None:
         self._settings = settings
         self._bus = bus
@@ -59,6 +61,7 @@ class Uplink:
         self._holds = holds
         self._mounter = mounter
         self._cache = cache
+        self._entries = entries
         self._start_id = new_id()
         self._node = settings.agent.node
         self._consumer: Consumer | None = None
@@ -140,6 +143,7 @@ class Uplink:
         self._was_connected = connected
 
     async def _beat(self) -> None:
+        news = self._entries.news()
         await self._publish(
             NodeHeartbeat(
                 correlation_id=self._node[:160],
@@ -150,10 +154,12 @@ class Uplink:
                 codecs=tuple(sorted(self._mounter.codecs)),
                 mounts=len(self._holds.views),
                 jobs=self._jobs.announced[:_MAX_JOBS],
+                entered=news,
                 start_id=self._start_id,
                 capacity=capacity(self._cache.view if self._cache else None),
             )
         )
+        self._entries.told(news)
 
     async def _publish(self, event: Event) -> None:
         await self._bus.publish(event, Deadline.after(self._settings.bus.publish_timeout))

@@ -16,6 +16,15 @@ from shared.api.agent import (
     ProgramView,
 )
 from shared.api.exports import ExportView
+from shared.api.grids import (
+    JobGrid,
+    JobGridChange,
+    JobLive,
+    NodeGrid,
+    NodeLetter,
+    StagingLetter,
+)
+from shared.api.history import HistoryView
 from shared.api.images import (
     ImageDetail,
     ImagePage,
@@ -54,9 +63,31 @@ from shared.api.logins import (
     TicketRequest,
     TicketView,
 )
-from shared.api.operators import DeadLettersView, DeadLetterView
+from shared.api.operators import (
+    DeadLettersView,
+    DeadLetterView,
+    ReplayRequest,
+    ReplayView,
+)
+from shared.api.overview import (
+    JobsStanding,
+    NodesStanding,
+    Overview,
+    QueueStanding,
+    StageStanding,
+    Worry,
+)
 from shared.api.problem import Problem
 from shared.api.pulls import PullRequest, PullView, QueueGone, QueueView
+from shared.api.storage import (
+    ImageDirectoryView,
+    ImageRow,
+    ImageTable,
+    SharingTotals,
+    StorageView,
+    StoreView,
+)
+from shared.api.timelines import JobMark, JobMoment, JobTimeline, PullStep, StagingQuantiles
 from shared.api.usage import UsageBy, UsagePage, UsageView
 
 API = "/api/v1"
@@ -73,32 +104,49 @@ __all__ = [
     "ExpireRequest",
     "ExpiredView",
     "ExportView",
+    "HistoryView",
     "ImageDetail",
+    "ImageDirectoryView",
     "ImagePage",
+    "ImageRow",
+    "ImageTable",
     "ImageView",
     "ImportRequest",
     "InsideRequest",
     "InsideView",
+    "JobGrid",
+    "JobGridChange",
+    "JobLive",
+    "JobMark",
+    "JobMoment",
     "JobPage",
     "JobRequest",
     "JobSummary",
+    "JobTimeline",
     "JobView",
+    "JobsStanding",
     "LayerView",
     "LoginRequest",
     "LoginView",
     "LoginsView",
     "MountRequest",
     "MountView",
+    "NodeGrid",
+    "NodeLetter",
     "NodeView",
+    "NodesStanding",
     "NodesView",
+    "Overview",
     "PinRequest",
     "PrepareRequest",
     "PreparedView",
     "Problem",
     "ProgramView",
     "PullRequest",
+    "PullStep",
     "PullView",
     "QueueGone",
+    "QueueStanding",
     "QueueView",
     "QuotaLimits",
     "QuotaStanding",
@@ -107,12 +155,21 @@ __all__ = [
     "ReadersView",
     "ReferenceView",
     "ReferencesView",
+    "ReplayRequest",
+    "ReplayView",
+    "SharingTotals",
     "SiteView",
+    "StageStanding",
+    "StagingLetter",
+    "StagingQuantiles",
     "StagingView",
+    "StorageView",
+    "StoreView",
     "SystemsView",
     "TicketRequest",
     "TicketView",
     "UsageBy",
     "UsagePage",
     "UsageView",
+    "Worry",
 ]

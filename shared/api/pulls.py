@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.api.images import ImageView, Named
-from shared.catalog.records import Failure, ImageType, Progress
+from shared.catalog.records import Failure, ImageType, Progress, PullStep
 from shared.events import Uid
 from shared.models import Instant, Strict, SystemName, Tolerant
 from shared.states import State
@@ -49,6 +49,8 @@ class PullView(Tolerant):
     """Also while it is not known yet whether the registry gives it to everybody."""
     warning: str | None = None
     """What the user should know of a pull that went well."""
+    steps: tuple[PullStep, ...] = ()
+    """The states that it went through, the oldest first; of very many the first and the last."""
 
 
 class QueueView(Tolerant):

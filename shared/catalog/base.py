@@ -18,6 +18,7 @@ from shared.catalog.records import (
     UsageRecord,
 )
 from shared.catalog.session import Session
+from shared.catalog.standing_records import MinuteRecord, StorageRecord
 from shared.catalog.store import Store, sortable
 from shared.deadline import Deadline
 from shared.events import MalformedEventError, decode_event
@@ -38,6 +39,8 @@ class StoredCatalog:
         self.logins = StoredCollection(LoginRecord, self._session)
         self.readers = StoredCollection(ReadersRecord, self._session)
         self.usage = StoredCollection(UsageRecord, self._session)
+        self.history = StoredCollection(MinuteRecord, self._session)
+        self.storage = StoredCollection(StorageRecord, self._session)
 
     async def open(self, deadline: Deadline) -> None:
         layouts = [
@@ -48,6 +51,8 @@ class StoredCatalog:
             self.logins.layout,
             self.readers.layout,
             self.usage.layout,
+            self.history.layout,
+            self.storage.layout,
         ]
         async with self._session.answering("opening it", deadline):
             await self._session.store.open(layouts, deadline)

@@ -22,6 +22,7 @@ from shared.catalog.records import (
     StagingRecord,
     UsageRecord,
 )
+from shared.catalog.standing_records import MinuteRecord, StorageRecord
 from shared.catalog.totals import Place, Total, Totals
 from shared.deadline import Deadline
 from shared.events import AnyEvent, Event
@@ -160,6 +161,10 @@ class Catalog(Protocol):
     def readers(self) -> Collection[ReadersRecord]: ...
     @property
     def usage(self) -> Collection[UsageRecord]: ...
+    @property
+    def history(self) -> Collection[MinuteRecord]: ...
+    @property
+    def storage(self) -> Collection[StorageRecord]: ...
 
     async def open(self, deadline: Deadline) -> None:
         """Connect and make tables and indexes; CatalogUnavailableError if that fails."""

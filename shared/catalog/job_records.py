@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from shared.catalog.record import Failure, Moment, Record
-from shared.events import NodeCapacity, NodeImage, Uid
+from shared.events import NodeCapacity, NodeImage, TraceParent, Uid
 from shared.hostlist import fold
 from shared.models import Bytes, ImageId, Instant, JobId, NodeName, SystemName
 
@@ -40,7 +40,7 @@ class JobRecord(Record):
     collection = "jobs"
     indexes = (
         ("system",),
-        ("system", "released_at"),
+        ("system", "released_at", "node_count"),
         ("announced_at",),
         ("system", "announced_at"),
         ("uid", "announced_at"),
@@ -60,9 +60,17 @@ class JobRecord(Record):
     uid: Uid | None = None
     """Whose job it is, where the scheduler says so."""
     announced_at: Moment
+    trace: TraceParent = None
+    """Of the announcement: what nodes are told of it, then or later, belongs to that."""
+    reserved_at: Instant | None = None
+    """When it was announced first, without nodes."""
     reserved_until: Instant | None = None
     """Of a reservation: so long it waits for nodes."""
     released_at: Instant | None = None
+    answered_at: Instant | None = None
+    """When all of its nodes had answered, for better or worse."""
+    first_rank_at: Instant | None = None
+    """When the first process of the job went into an image, as far as nodes have told."""
     told: bool = False
     """All nodes know of its latest change."""
 
@@ -79,9 +87,15 @@ class StagingRecord(Record):
     """
 
     collection = "stagings"
-    indexes = (("job_id", "state", "announced_at"), ("node", "released"))
+    indexes = (
+        ("job_id", "state", "announced_at"),
+        ("node", "released"),
+        ("released", "system", "state", "job_id"),
+    )
 
     job_id: JobId
+    system: SystemName | None = None
+    """The job's; None: an earlier version has written this."""
     node: NodeName
     announced_at: Moment
     """The announcement that it belongs to: schedulers use job ids again."""
@@ -92,6 +106,8 @@ class StagingRecord(Record):
     before_lost: StagingState | None = None
     failure: Failure | None = None
     seconds: float | None = None
+    answered_at: Instant | None = None
+    """When it said how it went; None also where an earlier version heard it."""
 
 
 class NodeRecord(Record):

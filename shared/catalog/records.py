@@ -10,7 +10,7 @@ from shared.catalog.job_records import (
     staging_key,
 )
 from shared.catalog.record import Failure, Moment, Record
-from shared.events import ImportedFile, LayerProgress, Readers, Uid
+from shared.events import ImportedFile, LayerProgress, Readers, TraceParent, Uid
 from shared.image.planning.shares import LayerShare
 from shared.image.recipe import DeadShare, ImageConfig, PackOptions, Recipe
 from shared.layout import PlacedLayout
@@ -35,6 +35,7 @@ __all__ = [
     "NodeRecord",
     "PlacedImage",
     "Progress",
+    "PullStep",
     "ReadersRecord",
     "Record",
     "StagingRecord",
@@ -58,6 +59,14 @@ class Progress(Tolerant):
     layers: tuple[LayerProgress, ...] = ()
     waiting: str | None = None
     """What it waits for, such as a registry that asks to come back later."""
+
+
+class PullStep(Tolerant):
+    """A pull came into a state. One that fails and is tried again is in INIT once more."""
+
+    state: State
+    at: Instant
+    attempt: int
 
 
 class PlacedImage(Tolerant):
@@ -125,6 +134,8 @@ class ImageRecord(Record):
     attempt: int
     tries: int
     pull_id: str
+    trace: TraceParent = None
+    """Of the request that began the present pull: whatever is asked for it belongs to that."""
     requested_at: Instant
     requested_by: str
     requested_uid: Uid | None = None
@@ -136,6 +147,8 @@ class ImageRecord(Record):
     """When the present attempt began to wait for a worker of its state."""
     begun: bool = False
     """Whether a worker has spoken since then: silence is a loss only after that."""
+    steps: tuple[PullStep, ...] = ()
+    """What the present pull went through; empty where an earlier version began it."""
     last_pull: Instant
     checked_at: Instant | None = None
     """When the registry last said what the reference points to."""
@@ -207,6 +220,7 @@ class UsageRecord(Record):
         ),
         ("system", "last"),
         ("system", "uid", "last"),
+        ("image_id", "system", "uid", "user", "private", "owner"),
     )
 
     system: SystemName

@@ -12,6 +12,7 @@ from shared.events.base import (
     PullContext,
     PullEvent,
     ShortText,
+    TraceParent,
     new_id,
 )
 from shared.events.codec import AnyEvent, MalformedEventError, decode_event, encode_event
@@ -37,7 +38,9 @@ from shared.events.inventory import (
 )
 from shared.events.logins import LoginChecked, LoginRequested
 from shared.events.nodes import (
+    MOST_ENTERED,
     JobAllocated,
+    JobEntered,
     JobReleased,
     NodeCache,
     NodeCapacity,
@@ -60,11 +63,14 @@ from shared.events.pulls import (
     RefreshRequested,
     Ticket,
 )
+from shared.events.storage import Counted, StorageReported
 
 __all__ = [
     "MAX_EVENT_BYTES",
     "MAX_TEXT",
+    "MOST_ENTERED",
     "AnyEvent",
+    "Counted",
     "Event",
     "ExpectedImage",
     "ImageChanged",
@@ -80,6 +86,7 @@ __all__ = [
     "InventoryRequested",
     "InventoryUnknown",
     "JobAllocated",
+    "JobEntered",
     "JobReleased",
     "LayerProgress",
     "LoginChecked",
@@ -104,8 +111,10 @@ __all__ = [
     "RemovalDecided",
     "RemovalProposed",
     "ShortText",
+    "StorageReported",
     "SystemEvent",
     "Ticket",
+    "TraceParent",
     "Uid",
     "agent_key",
     "decode_event",

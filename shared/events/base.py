@@ -3,8 +3,9 @@
 import uuid
 from typing import Annotated, Literal, TypedDict
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from shared import tracing
 from shared.models import Instant, Tolerant, utcnow
 
 MAX_EVENT_BYTES = 1 << 20
@@ -16,6 +17,14 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
+def _traceparent(text: object) -> object:
+    """What is none is no reason to refuse an event."""
+    return text if isinstance(text, str) and tracing.is_traceparent(text) else None
+
+
+TraceParent = Annotated[str | None, BeforeValidator(_traceparent)]
+
+
 class Event(Tolerant):
     """What every event has. `correlation_id` is the pull's or job's id, in every service."""
 
@@ -24,6 +33,8 @@ class Event(Tolerant):
     time: Instant = Field(default_factory=utcnow)
     correlation_id: Annotated[str, Field(max_length=160)]
     causation_id: Annotated[str, Field(max_length=64)] | None = None
+    trace: TraceParent = Field(default_factory=tracing.current)
+    """What the event is part of, as W3C Trace Context writes it."""
     type: str
 
     @property
@@ -36,6 +47,7 @@ class PullContext(TypedDict):
 
     correlation_id: str
     causation_id: str | None
+    trace: str | None
     key: str
     attempt: int
 
@@ -52,6 +64,7 @@ class PullEvent(Event):
         return PullContext(
             correlation_id=self.correlation_id,
             causation_id=self.id,
+            trace=tracing.current() or self.trace,
             key=self.key,
             attempt=self.attempt,
         )

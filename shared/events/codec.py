@@ -33,6 +33,7 @@ from shared.events.pulls import (
     PullRequested,
     RefreshRequested,
 )
+from shared.events.storage import StorageReported
 
 AnyEvent = Annotated[
     PullRequested
@@ -60,7 +61,8 @@ AnyEvent = Annotated[
     | JobReleased
     | NodeStaged
     | NodeFailed
-    | NodeHeartbeat,
+    | NodeHeartbeat
+    | StorageReported,
     Field(discriminator="type"),
 ]
 

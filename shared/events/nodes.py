@@ -1,6 +1,6 @@
 """Between the gateway and the nodes' agents: jobs, stagings, heartbeats."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -62,6 +62,17 @@ class NodeFailed(Event):
     message: ShortText
 
 
+MOST_ENTERED: Final = 64
+
+
+class JobEntered(Tolerant):
+    """The first process of a job has gone into an image on a node."""
+
+    job_id: JobId
+    seconds_ago: Annotated[float, Field(ge=0, le=31_536_000)]
+    """Nodes' clocks may be wrong."""
+
+
 class NodeCache(Tolerant):
     """An agent's cache of images."""
 
@@ -96,6 +107,8 @@ class NodeHeartbeat(Event):
     """The scheduler's jobs that it holds images for: one that has ended is told again."""
     capacity: NodeCapacity | None = None
     """None: from an agent of an earlier version."""
+    entered: Annotated[tuple[JobEntered, ...], Field(max_length=MOST_ENTERED)] = ()
+    """Of each job once, as far as the agent has noticed."""
     start_id: Annotated[str, Field(max_length=64)] | None = None
     """Another one after each start of the agent: what it was told before may be lost."""
 

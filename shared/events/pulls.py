@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from shared.errors import DrayError
 from shared.events.base import MAX_TEXT, PullEvent, ShortText
@@ -78,6 +78,8 @@ class PullProgressed(PullEvent):
     """From whoever works on a pull: still alive, and this far. Renews the pull's lease."""
 
     type: Literal["pull.progressed"] = "pull.progressed"
+    trace: Annotated[str | None, BeforeValidator(lambda _: None)] = None
+    """Never: coming twice a second, they would be most of what there is to see in one."""
     stage: State
     done: Bytes = 0
     total: Bytes = 0

@@ -248,3 +248,13 @@ def test_a_large_job_is_measured_from_its_announcement_to_its_end() -> None:
     text = bench("bench.jobs", "--nodes", "250")
     for said in ("announced", "answered, while it is polled", "heartbeats", "released", "polled"):
         assert said in text
+
+
+def test_viewers_of_a_busy_site_are_served_and_reported() -> None:
+    text = bench("bench.dashboard", "--quick")
+    for said in ("nobody looks", "2 x 2 look", "loop lag p50", "of a core more"):
+        assert said in text
+    streams = re.findall(r"(/\S+): ([\d.]+) KiB/s and ([\d.]+) events/s each", text)
+    assert [path for path, _, _ in streams] == ["/live", "/jobs/48213/events"]
+    assert float(streams[0][1]) > 0.1
+    assert re.search(r"pulls: \d+ seen, p50 \d+ ms", text)

@@ -17,6 +17,7 @@ from shared.catalog.records import (
     image_key,
     staging_key,
 )
+from shared.catalog.standing_records import MinuteRecord, StorageRecord, storage_key
 from shared.deadline import Deadline
 from shared.errors import ConflictError
 from shared.image.recipe import ImageConfig, PackOptions
@@ -279,3 +280,31 @@ async def test_many_may_open_a_new_database_at_the_same_time(catalog_url: str) -
     await asyncio.gather(*map(use, range(8)))
     async with opened(catalog_url) as catalog:
         assert len(await catalog.nodes.find({}, limit=99)) == 8
+
+
+async def test_figures_and_storage_come_back_as_they_were_stored(catalog: Catalog) -> None:
+    now = utcnow()
+    minutes = [
+        MinuteRecord(
+            key=f"2026-11-21T09:{minute:02}",
+            stood={"oldest_wait_seconds": minute / 7},
+            counted={"a": {"pulls_ready_total": 2**53}},
+            due_at=now - timedelta(minutes=minute),
+        )
+        for minute in range(5)
+    ]
+    for record in reversed(minutes):
+        await catalog.history.change(record.key, put(record), soon())
+    found = await catalog.history.outlines(MinuteRecord, after=minutes[1].key, limit=2)
+    assert [key for key, _ in found] == [minutes[2].key, minutes[3].key]
+    assert found[0][1].stood == minutes[2].stood
+    assert found[0][1].counted == minutes[2].counted
+    assert await catalog.history.forget(now - timedelta(minutes=2.5), 9) == 2
+    assert len(await catalog.history.find({}, limit=9)) == 3
+    key = storage_key("directory", "cluster")
+    room = {"items": 3, "bytes": 2**60, "counted_at": now, "free_bytes": 2**61, "at": now}
+    place = StorageRecord.model_validate(
+        {"key": key, "kind": "directory", "system": "cluster", **room}
+    )
+    stored = await catalog.storage.change(key, put(place), soon())
+    assert await catalog.storage.find({}, limit=9) == [stored]

@@ -41,7 +41,18 @@ async def ask_everything(catalog: Catalog) -> None:
     hours = Between("hour", "2026-01", "2026-02")
     by_user = Totals(by=("user",), sums=("jobs",), between=hours, where={"system": ("a",)}, limit=9)
     await catalog.usage.totals(by_user)
+    users = ("image_id", "system", "uid", "user", "private", "owner")
+    await catalog.usage.totals(Totals(by=users, where={"image_id": ("a", "b")}, limit=9))
+    await catalog.history.outlines(Outline, after="2026-11-21T09:00", limit=10)
     await catalog.stagings.totals(Totals(by=("state",), where={"job_id": ("1",)}, limit=9))
+    running = {"system": ("alps", "daint"), "released_at": (None,)}
+    await catalog.jobs.totals(Totals(by=("system",), sums=("node_count",), where=running, limit=9))
+    here = {"released": ("0",), "system": ("alps", "daint", None)}
+    await catalog.stagings.totals(Totals(by=("system", "state"), where=here, limit=9))
+    failed = {**here, "state": ("FAILED",)}
+    await catalog.stagings.totals(Totals(by=("system", "job_id"), where=failed, limit=9))
+    at_all = Totals(by=("system", "lost"), where={"system": ("alps",)}, limit=9)
+    await catalog.nodes.totals(at_all)
     for kind in (catalog.images, catalog.jobs, catalog.stagings, catalog.nodes):
         await kind.due(utcnow(), 10)
     await catalog.pending(utcnow(), 10)
@@ -67,7 +78,7 @@ async def test_sqlite_scans_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 )
                 for sql, values in asked
             ]
-    assert len(plans) == 24
+    assert len(plans) == 30
     plans = [plan.replace("SCAN picked", "") for plan in plans]  # what a total has found already
     assert [plan for plan in plans if "SCAN" in plan or "USING" not in plan] == []
 
@@ -85,6 +96,6 @@ async def test_mongodb_scans_no_collection(tmp_path: Path) -> None:
             for each in database["system.profile"].find(asked)
             if "planSummary" in each
         ]
-    assert len(plans) == 30
+    assert len(plans) == 38
     by_index = ("IXSCAN", "IDHACK", "COUNT_SCAN")
     assert [plan for plan in plans if plan.split()[1] not in by_index] == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.gateway.expiring import dismissed
-from services.gateway.fan_out import FanOut
+from services.gateway.jobs.fan_out import FanOut
 from shared.catalog.interface import Change, Step
 from shared.catalog.records import (
     JobRecord,

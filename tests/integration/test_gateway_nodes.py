@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.stagings import Stagings
+from services.gateway.jobs.stagings import Stagings
 from shared.api import JobRequest
 from shared.catalog.interface import Catalog
 from shared.catalog.records import StagingState

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from services.gateway import job_views
 from services.gateway.auth.identity import NotAllowedError, NotAuthenticatedError
-from services.gateway.job_views import NODES_SHOWN, JobFilter, JobViews
+from services.gateway.jobs import views as job_views
+from services.gateway.jobs.views import NODES_SHOWN, JobFilter, JobViews
 from shared.catalog.interface import Catalog
 from shared.catalog.records import JobRecord, StagingRecord, StagingState, staging_key
 from shared.errors import NotFoundError

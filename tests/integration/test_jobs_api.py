@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from services.gateway import job_watch
 from services.gateway.feed import TooManyFollowersError
-from services.gateway.job_views import JobViews
-from services.gateway.job_watch import JobWatch
+from services.gateway.jobs import watch as job_watch
+from services.gateway.jobs.views import JobViews
+from services.gateway.jobs.watch import JobWatch
 from shared.catalog.interface import Catalog
 from shared.catalog.records import StagingState
 from shared.deadline import Deadline

@@ -14,7 +14,7 @@ from shared.config import Settings
 from shared.http.operation import is_internal, operation_of
 from tests.support.gateways import API, Running, gateway
 
-PAGES = ("/api/v1/docs", "/web/docs.js", "/web/docs.css", "/web/style.css")
+PAGES = ("/api/v1/docs", "/web/js/docs.js", "/web/css/docs.css", "/web/css/base.css")
 
 
 @pytest.fixture
@@ -137,5 +137,5 @@ async def test_each_operation_says_what_a_token_must_be_good_for(running: Runnin
     assert paths[f"{API}/pulls"]["post"]["x-scope"] == "pull"
     assert paths[image]["delete"]["x-scope"] == "pull"
     assert paths[f"{API}/admin/dead-letters"]["get"]["x-scope"] == "admin"
-    async with running.network.get(f"{running.url}/web/docs.js") as response:
+    async with running.network.get(f"{running.url}/web/js/docs.js") as response:
         assert 'operation["x-scope"]' in await response.text()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -68,7 +69,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
 
 
 @asynccontextmanager
-async def serving(directory: Path, **settings: object) -> AsyncIterator[Running]:
+async def serving(directory: Path, **settings: Any) -> AsyncIterator[Running]:
     """A gateway whose catalog has one image."""
     directory.mkdir()
     await change(directory, PUBLIC)

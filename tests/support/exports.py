@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from services.gateway.auth.identity import Scope
@@ -80,7 +81,7 @@ class ExportSite:
 
 
 @asynccontextmanager
-async def export_site(root: Path, source: Built, **settings: int) -> AsyncIterator[ExportSite]:
+async def export_site(root: Path, source: Built, **settings: Any) -> AsyncIterator[ExportSite]:
     secret, images = root / "secret", root / "images"
     images.mkdir()
     tokens = Tokens(SiteSecret.load_or_make(secret))

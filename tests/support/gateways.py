@@ -15,6 +15,7 @@ import aiohttp
 
 from services.gateway.app import build
 from shared.bus.connect import connect_bus
+from shared.bus.interface import Bus
 from shared.config import Settings
 from shared.deadline import Deadline
 from tests.support.users import AS_NOBODY, ordinary_environment, ordinary_python
@@ -107,13 +108,17 @@ class Running:
 
 @asynccontextmanager
 async def gateway(
-    directory: Path, site: Mapping[str, Any] = MappingProxyType({}), **settings: Any
+    directory: Path,
+    site: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    bus: Bus | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Running]:
     """`settings` are those of the section `gateway`, and `site` of all others."""
     section = {"listen": "127.0.0.1:0", **settings}
     given = Settings.model_validate({"data_dir": directory, **site, "gateway": section})
     directory.mkdir(exist_ok=True)
-    service = build(given, connect_bus(given, "test"))
+    service = build(given, bus or connect_bus(given, "test"))
     try:
         await service.start(Deadline.after(30))
         connector = aiohttp.UnixConnector(path=str(given.gateway_socket))

@@ -9,12 +9,13 @@ from pathlib import Path
 from services.distributor.marks import Marks
 from services.distributor.mending import Mender
 from services.distributor.placement import Terms
+from services.distributor.space import FREE
 from services.distributor.upkeep import Upkeep
 from services.gateway.feed import ChangeFeed
 from services.gateway.inventory import Inventory
 from shared.bus.embedded import EmbeddedBus
 from shared.bus.handling import Handlers, dispatch
-from shared.bus.topology import GATEWAY_EVENTS, distributor_queue
+from shared.bus.topology import GATEWAY_EVENTS, GATEWAY_REPORTS, distributor_queue
 from shared.catalog.interface import Catalog
 from shared.deadline import Deadline
 from shared.events import (
@@ -25,13 +26,14 @@ from shared.events import (
     InventoryUnknown,
 )
 from shared.settings.workers import DistributorSettings
+from shared.storage_reports import Place, StorageReports
 from shared.store.store import PackStore
 from tests.support.lifecycle import SYSTEM
 
 
 @asynccontextmanager
 async def inventory_bus() -> AsyncIterator[EmbeddedBus]:
-    bus = EmbeddedBus([GATEWAY_EVENTS, distributor_queue(SYSTEM)])
+    bus = EmbeddedBus([GATEWAY_EVENTS, GATEWAY_REPORTS, distributor_queue(SYSTEM)])
     await bus.open(Deadline.after(5))
     yield bus
     await bus.close()
@@ -70,7 +72,9 @@ class Directory:
             seconds=10,
             publish_timeout=5,
         )
-        self.upkeep = Upkeep(directories, own, bus, self.mender, publish_timeout=5)
+        place = Place(self.path, FREE.labels(SYSTEM).set, SYSTEM)
+        reports = StorageReports(bus, [place], 5)
+        self.upkeep = Upkeep(directories, own, bus, self.mender, reports, publish_timeout=5)
         self._bus = bus
 
     async def serve(self) -> None:

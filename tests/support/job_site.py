@@ -5,16 +5,16 @@ from pathlib import Path
 
 from services.gateway.auth.compose import site_secret
 from services.gateway.auth.identity import Principal, Scope
-from services.gateway.fan_out import FanOut
 from services.gateway.feed import ChangeFeed
 from services.gateway.held import Held
 from services.gateway.images import Images
-from services.gateway.jobs import Jobs
+from services.gateway.jobs.fan_out import FanOut
+from services.gateway.jobs.jobs import Jobs
+from services.gateway.jobs.nodes import Nodes
+from services.gateway.jobs.stagings import Stagings
 from services.gateway.lifecycle import Lifecycle
-from services.gateway.nodes import Nodes
 from services.gateway.private import private_images
 from services.gateway.pulls import Pulls
-from services.gateway.stagings import Stagings
 from services.gateway.transitions import Transitions
 from shared.api import JobRequest
 from shared.bus.connect import connect_bus

@@ -134,11 +134,19 @@ class Site:
     def log(self, name: str) -> str:
         return (self.directory / f"{self.name}-{name}.log").read_text(errors="replace")
 
-    async def ask(self, method: str, path: str, body: object = None) -> Answer:
+    async def ask(
+        self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] = {}
+    ) -> Answer:
         assert self._local is not None
-        async with self._local.request(method, path, json=body) as response:
+        async with self._local.request(method, path, json=body, headers=headers) as response:
             text = await response.text()
             return response.status, json.loads(text) if text else {}
+
+    async def metrics(self) -> str:
+        """What the gateway says to Prometheus; after `up`, it speaks for all services."""
+        assert self._http is not None
+        async with self._http.get(f"{self.url}/metrics") as response:
+            return await response.text()
 
     def stream(self, path: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         assert self._local is not None

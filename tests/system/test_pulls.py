@@ -12,6 +12,7 @@ import pytest
 from tests.support.conditions import eventually
 from tests.support.gate import Gate
 from tests.support.images import BuiltImage, File, Pusher, build_image, layer_of
+from tests.support.metrics import Scraped, scraped
 from tests.support.noise import noise
 from tests.support.ports import free_port
 from tests.support.registry import DebianRegistry
@@ -122,8 +123,33 @@ async def test_a_moved_tag_is_pulled_while_the_old_image_stays_usable(
         gate.open()
         view = await site.reached(pull, "READY", "FAILURE")
         assert view["image"]["config_digest"] == new.config_digest
+    steps = [step["state"] for step in view["steps"]]
+    assert (steps[0], steps[-2:]) == ("INIT", ["TRANSFER", "READY"])
+    assert [step["at"] for step in view["steps"]] == sorted(step["at"] for step in view["steps"])
+    assert (await site.ask("GET", f"/api/v1/pulls/{pull}"))[1]["steps"] == view["steps"]
     assert 'reused": 1' in site.log("up"), "the base layer was not converted again"
+    check_metrics(scraped(await site.metrics()), old)
     assert site.check_images() == 2, "a job may still have the old one mounted"
+
+
+def check_metrics(found: Scraped, image: BuiltImage) -> None:
+    """Two pulls of images that share their base."""
+    assert found.of("dray_pull_seconds_count", outcome="placed") == 2
+    for state in ("INIT", "PULLING", "TRANSFER"):
+        assert found.of("dray_pull_stage_seconds_count", state=state) == 2
+    assert found.of("dray_pull_stage_seconds_sum") <= found.of("dray_pull_seconds_sum")
+    assert found.of("dray_packs_total", outcome="made") == 3
+    assert found.of("dray_packs_total", outcome="found") == 1
+    assert found.of("dray_pack_seconds_count") == 3
+    assert found.of("dray_pack_saved_bytes_total") == len(image.layers[0].blob)
+    downloaded = found.of("dray_pack_bytes_total", what="downloaded")
+    assert downloaded >= len(image.layers[0].blob) > 2 * MEGABYTE
+    for what in ("inflated", "packed"):
+        assert found.of("dray_pack_bytes_total", what=what) > 2 * MEGABYTE
+    assert found.of("dray_registry_requests_total", outcome="ok") >= 7
+    assert found.of("dray_placement_seconds_count", outcome="written") == 2
+    assert found.of("dray_woven_bytes_total") > 4 * MEGABYTE
+    assert found.of("dray_build_info") == 1
 
 
 async def test_progress_is_streamed_by_bytes_and_layers(

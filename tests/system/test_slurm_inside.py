@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="Slurm and loop mounts: needs root"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
+ARRIVALS = ("first_node", "half_of_nodes", "most_nodes", "all_nodes")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -61,6 +62,11 @@ async def test_each_rank_enters_by_the_helper_as_well(world: World) -> None:
     assert await world.slurm.ended(job.id) == "COMPLETED", job.output()
     names = [line.rpartition(" on ")[0] for line in said(job)]
     assert names == ["in helped"] * 6 + ["in helped-too"] * 3, job.output()
+    await world.is_over(job.id)
+    await eventually(lambda: entered(world, job.id), within=30)
+    marks = await time_line(world, job.id)
+    assert sorted(marks) == sorted([*ARRIVALS, "announced", "first_rank", "released"])
+    assert marks[0] == "announced"
 
 
 async def test_volumes_of_the_job_are_there_and_ranks_share_its_tmp(
@@ -100,6 +106,17 @@ async def test_a_job_that_is_killed_leaves_no_inside(world: World) -> None:
     await world.is_over(job)
     places = [insides(world, node) for node in world.site.nodes]
     await eventually(lambda: not any(any(place.iterdir()) for place in places), within=30)
+
+
+async def time_line(world: World, job: str) -> list[str]:
+    """What happened to a job, in that order."""
+    _, told = await world.site.ask("GET", f"/api/v1/jobs/{job}/timeline")
+    return [mark["moment"] for mark in told["marks"]]
+
+
+async def entered(world: World, job: str) -> bool:
+    """Nodes tell of it with their next heartbeat."""
+    return "first_rank" in await time_line(world, job)
 
 
 def insides(world: World, node: str) -> Path:

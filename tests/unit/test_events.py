@@ -14,6 +14,7 @@ from shared.bus.topology import agent_queue, distributor_queue, work_queues
 from shared.events import (
     MAX_EVENT_BYTES,
     AnyEvent,
+    Counted,
     Event,
     ExpectedImage,
     ImageChanged,
@@ -47,6 +48,7 @@ from shared.events import (
     RefreshRequested,
     RemovalDecided,
     RemovalProposed,
+    StorageReported,
     agent_key,
     decode_event,
     encode_event,
@@ -141,6 +143,13 @@ EXAMPLES: tuple[Event, ...] = (
         mounter="loop",
         codecs=("gzip", "zstd"),
         mounts=3,
+    ),
+    StorageReported(
+        correlation_id="room",
+        system="local",
+        counted=Counted(items=3, bytes=1 << 40),
+        free_bytes=1 << 50,
+        reserve_bytes=1 << 30,
     ),
 )
 KEYS: dict[type[Event], str] = {

@@ -10,7 +10,12 @@ from services.gateway.measuring import LABELS
 ROOT = Path(__file__).parents[2]
 REQUEST_TIMES = "RequestTimes"
 """A histogram of our own, whose labels are always the same."""
-KINDS = {"Counter": "counter", "Gauge": "gauge", "Histogram": "histogram"}
+KINDS = {
+    "Counter": "counter",
+    "Gauge": "gauge",
+    "SiteGauge": "gauge",
+    "Histogram": "histogram",
+}
 HIGH_CARDINALITY = {"user", "uid", "image", "reference", "node", "job", "path", "key"}
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from services.gateway.worries import CODES
+from services.gateway.standing.worries import CODES
 from tests.support.containers import compose_variables, read_compose, volumes
 from tests.support.monitoring import (
     GRAFANA,

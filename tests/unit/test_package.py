@@ -1,4 +1,4 @@
-"""What `pip install` brings: the commands, and dray-enter where it can be compiled."""
+"""What `pip install` brings: the commands, the dashboard, and dray-enter where it can be built."""
 
 import os
 import subprocess
@@ -27,6 +27,10 @@ def built(into: Path, **env: str) -> tuple[Path, str]:
     assert done.returncode == 0, done.stderr
     (wheel,) = into.glob("*.whl")
     return wheel, done.stdout + done.stderr
+
+
+def _is_for_browsers(path: Path) -> bool:
+    return path.suffix in {".html", ".css", ".js", ".svg"}
 
 
 def test_dray_enter_is_one_of_the_commands(tmp_path: Path) -> None:
@@ -66,4 +70,8 @@ def test_without_a_compiler_all_else_is_there(
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
     assert "cli/main.py" in names
+    pages = ROOT / "services/gateway/web"
+    shown = {str(path.relative_to(ROOT)) for path in pages.rglob("*") if _is_for_browsers(path)}
+    assert len(shown) > 20
+    assert shown <= set(names), "the dashboard comes along"
     assert not [name for name in names if name.endswith("dray-enter")]

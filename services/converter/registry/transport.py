@@ -15,6 +15,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from services.converter import measuring
 from services.converter.registry.endpoint import Ways
 from services.converter.registry.errors import (
     ImageLimitError,
@@ -27,6 +28,7 @@ from services.converter.registry.failures import translated
 from services.converter.registry.neighbours import refuse_neighbours
 from services.converter.registry.pace import Pace
 from shared.deadline import Deadline
+from shared.errors import DrayError
 from shared.waiting import waiting_for
 
 MAX_REDIRECTS: Final = 5
@@ -150,6 +152,7 @@ class Transport:
             raise reason
         with waiting_for(_waiting(reason, wait)):
             await asyncio.sleep(wait)
+        measuring.REGISTRY_WAITS.inc(wait)
 
     def pace(self, response: aiohttp.ClientResponse) -> Pace:
         return Pace(response.url.host, self._patience.window, self._patience.least_rate)
@@ -194,6 +197,15 @@ class Transport:
         await refuse_neighbours(origin, target, deadline, by_proxy=by_proxy)
 
     async def _once(self, request: Request, deadline: Deadline) -> aiohttp.ClientResponse:
+        try:
+            response = await self._asked(request, deadline)
+        except DrayError:
+            measuring.REGISTRY_REQUESTS.labels("unanswered").inc()
+            raise
+        measuring.answered(response.status)
+        return response
+
+    async def _asked(self, request: Request, deadline: Deadline) -> aiohttp.ClientResponse:
         headers = {"Accept-Encoding": "identity", **request.headers}
         if request.authorization is not None:
             headers["Authorization"] = request.authorization

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from services.gateway.auth.identity import Principal
+from services.gateway.durations import outcome_of
 from services.gateway.expiring import Usable
 from services.gateway.metrics import PULLS
 from services.gateway.usage.counting import Counting, Somebody, UsageKind, UsedImage, User
@@ -64,11 +65,9 @@ class Usage:
         """Count a pull when it has ended, for whoever asked for it first."""
         if before is None or not before.state.in_flight or after.state.in_flight:
             return
-        if after.state is not State.READY:
-            PULLS.labels("failed").inc()
-            return
-        PULLS.labels("unchanged" if after.current == before.current else "placed").inc()
-        self.note("pulls", User(after.requested_by, after.requested_uid), after)
+        PULLS.labels(outcome_of(before, after)).inc()
+        if after.state is State.READY:
+            self.note("pulls", User(after.requested_by, after.requested_uid), after)
 
     def job_announced(self, who: Somebody, images: Sequence[ImageRecord]) -> None:
         for image in images:

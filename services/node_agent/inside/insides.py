@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
+from services.node_agent.entries import Entries
 from services.node_agent.errors import InsideRefusedError
 from services.node_agent.inside.builder import Patience, build
 from services.node_agent.inside.hooks import Hooks
@@ -59,8 +60,12 @@ class Wish:
 class Insides:
     """All of them, by name: the job's, and a digest of what it is."""
 
-    def __init__(self, pins: Pins, *, user_namespaces: bool) -> None:
+    def __init__(
+        self, pins: Pins, *, user_namespaces: bool, entries: Entries | None = None
+    ) -> None:
+        """`entries` is to notice who comes in."""
         self._pins = pins
+        self._entries = entries
         self._user_namespaces = user_namespaces
         self._building: dict[str, asyncio.Task[Path]] = {}
         self._given_up: dict[str, threading.Event] = {}
@@ -99,6 +104,8 @@ class Insides:
         if under_way:
             await asyncio.wait(under_way)
         await self._files.run(self._remove, lambda job: job == job_id)
+        if self._entries is not None:
+            self._entries.ended(job_id)
 
     async def adopt(self, running: Iterable[JobId]) -> None:
         """What an earlier agent left: kept where its job still runs."""
@@ -123,6 +130,8 @@ class Insides:
                 if wish.hooks is not None:
                     await self._run_after(name, wish.hooks, deadline)
             await self._files.run(lambda: self._pins.conclude(name))
+            if self._entries is not None:
+                self._entries.watch(_job(name), place)
         return place
 
     def _user(self, uid: int) -> asyncio.Semaphore:

@@ -25,6 +25,7 @@ from shared.image.making.weave import (
     write_superblock,
 )
 from shared.image.recipe import Recipe
+from shared.metrics import WOVEN_BYTES
 
 _PIECE: Final = 1 << 20
 
@@ -75,7 +76,7 @@ class _Transfer:
         source, start = source_of(region, self.store)
         with source:
             check_long_enough(source, start + region.length)
-            done = clone(source, start, self.target.fd, region.offset, region.length)
+            done = shared = clone(source, start, self.target.fd, region.offset, region.length)
             if done:
                 check.read(region.offset, region.offset + done)
                 self.progress.advance(done)
@@ -87,3 +88,5 @@ class _Transfer:
                 self.progress.advance(size)
                 done += size
         check.end()
+        WOVEN_BYTES.labels("shared").inc(shared)
+        WOVEN_BYTES.labels("copied").inc(region.length - shared)

@@ -1,10 +1,12 @@
 """Whatever order events come in, the state machine stays sound."""
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.gateway.steps import MOST_STEPS, moved
 from services.gateway.transitions import Changed
 from shared.catalog.records import ImageRecord
 from shared.events import (
@@ -127,4 +129,46 @@ def test_any_order_of_events_keeps_the_record_sound(steps: list[tuple[str, int]]
         assert after.due_at is not None, "everything is looked at again some time"
         if after.state is State.READY:
             assert after.due_at == after.expires_at
+        check_time_line(before, after, now)
         history.append(after)
+
+
+def check_time_line(before: ImageRecord, after: ImageRecord, now: datetime) -> None:
+    """It is in order, repeats nothing, ends where the record is, and only ever grows."""
+    steps = after.steps
+    places = [(step.state, step.attempt) for step in steps]
+    assert places[-1] == (after.state, after.attempt)
+    assert all(one != other for one, other in pairwise(places))
+    assert all(one.at <= other.at for one, other in pairwise(steps))
+    assert len(steps) <= MOST_STEPS
+    if after.pull_id != before.pull_id:
+        assert [(step.state, step.at) for step in steps] == [(State.INIT, now)]
+    elif len(before.steps) < MOST_STEPS:
+        assert steps[: len(before.steps)] == before.steps
+    if steps != before.steps:
+        assert steps[-1].at == now
+
+
+def test_a_time_line_is_bounded_and_keeps_its_beginning_and_its_end() -> None:
+    record = requested()
+    for turn in range(MOST_STEPS):
+        state = State.CONVERSION if turn % 2 else State.PULLING
+        record = moved(record, state, NOW + timedelta(seconds=turn))
+    assert len(record.steps) == MOST_STEPS
+    assert record.steps[0].state is State.INIT
+    assert record.steps[-1].at == NOW + timedelta(seconds=MOST_STEPS - 1)
+
+
+def test_a_clock_that_is_behind_makes_no_step_earlier_than_the_last_one() -> None:
+    behind = moved(requested(), State.PULLING, NOW - timedelta(seconds=5))
+    assert [step.at for step in behind.steps] == [NOW, NOW]
+
+
+def test_a_pull_that_an_earlier_version_began_has_its_time_line_from_now_on() -> None:
+    old = requested().model_dump(mode="json")
+    del old["steps"]
+    record = ImageRecord.model_validate(old)
+    assert record.steps == ()
+    change = MACHINE.progressed(record, progressed(record, State.PULLING), NOW)
+    assert change is not None
+    assert [step.state for step in change.record.steps] == [State.PULLING]

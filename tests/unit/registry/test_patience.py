@@ -26,6 +26,7 @@ from shared.deadline import Deadline
 from shared.reference import parse_reference
 from shared.waiting import Waits
 from tests.support.conditions import eventually
+from tests.support.metrics import moved
 from tests.unit.registry.conftest import QUICK, Handler, Serve
 from tests.unit.registry.test_blobs import DATA, LAYER, read
 from tests.unit.registry.test_client import HERE
@@ -44,7 +45,12 @@ async def test_a_registry_that_is_always_busy_is_given_up(
 
     registry = await serve(answer)
     client = registry.client(patience=replace(QUICK, busy_answers=7))
-    with pytest.raises(errors.RegistryBusyError):
+    outcome = "limited" if status == 429 else "broken"
+    with (
+        moved("dray_registry_requests_total", {"outcome": outcome}, by=7),
+        moved("dray_registry_wait_seconds_total", by=None),
+        pytest.raises(errors.RegistryBusyError),
+    ):
         await client.resolve(registry.reference, HERE, deadline)
     assert asked == 7
 

@@ -13,7 +13,7 @@ from services.gateway.handlers.v1.finding import BY_ID, Finder, ImagePath
 from services.gateway.lookups import Lookups, etag_of
 from services.gateway.pulls import Pulls
 from services.gateway.repeated import RepeatedLookups
-from services.gateway.sharing import Sharing
+from services.gateway.stock.pack_ledger import PackLedger
 from services.gateway.usage.service import Usage
 from services.gateway.views import image_detail, image_view
 from shared.api import API, ImageDetail, ImagePage, ImageView, SystemsView
@@ -51,7 +51,7 @@ class ImageHandlers:
         finder: Finder,
         *,
         repeated: RepeatedLookups,
-        sharing: Sharing,
+        ledger: PackLedger,
         cursors: Cursors,
         usage: Usage,
     ) -> None:
@@ -59,7 +59,7 @@ class ImageHandlers:
         self._lookups = lookups
         self._finder = finder
         self._repeated = repeated
-        self._sharing = sharing
+        self._ledger = ledger
         self._cursors = cursors
         self._usage = usage
 
@@ -123,5 +123,5 @@ class ImageHandlers:
         if record is None or record.current is None or view is None:
             raise NotFoundError(f"{entry.reference} is not READY on {entry.system} any more")
         packs = [share.pack for share in record.current.shares]
-        others = await self._sharing.others(record.current.image_id, packs)
+        others = self._ledger.others(record.current.image_id, packs)
         return answer(image_detail(view, record.current, others))

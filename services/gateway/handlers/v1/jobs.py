@@ -1,6 +1,5 @@
 """Jobs that the scheduler announces."""
 
-import json
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -10,13 +9,13 @@ from pydantic import Field
 from services.gateway.auth.identity import NotAllowedError, Scope, principal_of
 from services.gateway.cursors import After, Cursors
 from services.gateway.feed import TooManyFollowersError
-from services.gateway.job_views import JobFilter, JobViews
-from services.gateway.job_watch import JobWatch
-from services.gateway.jobs import Jobs, JobStillEndingError
+from services.gateway.jobs.jobs import Jobs, JobStillEndingError
+from services.gateway.jobs.pages import JobPages
+from services.gateway.jobs.views import JobFilter, JobViews
+from services.gateway.jobs.watch import JobWatch
 from services.gateway.pulls import Pulls
 from shared.api import API, JobPage, JobRequest, JobView
 from shared.catalog.records import JobRecord
-from shared.catalog.totals import Place
 from shared.deadline import Deadline
 from shared.errors import ConflictError, NotFoundError, UnknownSystemError
 from shared.events import Uid
@@ -24,8 +23,6 @@ from shared.hostlist import HostlistError
 from shared.http.answers import answer, read_body, read_query
 from shared.http.operation import operation
 from shared.models import JobId, Strict, SystemName
-
-JOBS = "jobs"
 
 
 class JobsQuery(Strict):
@@ -65,16 +62,18 @@ class JobHandlers:
         self,
         jobs: Jobs,
         views: JobViews,
+        pages: JobPages,
         watch: JobWatch,
+        *,
         pulls: Pulls,
         cursors: Cursors,
-        *,
         longest_wait: float,
     ) -> None:
         self._jobs = jobs
         self._watch = watch
         self._longest_wait = longest_wait
         self._views = views
+        self._pages = pages
         self._pulls = pulls
         self._cursors = cursors
 
@@ -97,14 +96,8 @@ class JobHandlers:
         query = read_query(request, JobsQuery)
         system = None if query.system is None else self._pulls.system(query.system)
         wanted = JobFilter(system, query.uid, query.running)
-        beyond = None
-        if query.after is not None:
-            beyond = Place(*json.loads(self._cursors.open(JOBS, query.after)))
-        jobs, following = await self._views.page(principal_of(request), wanted, beyond, query.limit)
-        cursor = None
-        if following is not None:
-            cursor = self._cursors.seal(JOBS, json.dumps([following.value, following.key]))
-        return answer(JobPage(items=tuple(jobs), next=cursor))
+        principal = principal_of(request)
+        return answer(await self._pages.page(principal, wanted, query.limit, query.after))
 
     @operation(
         body=JobRequest,

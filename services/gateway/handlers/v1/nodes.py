@@ -7,7 +7,7 @@ from aiohttp import web
 from pydantic import Field
 
 from services.gateway.cursors import After, Cursors
-from services.gateway.nodes import Nodes
+from services.gateway.jobs.nodes import Nodes
 from services.gateway.pulls import Pulls
 from services.gateway.views import node_view
 from shared.api import API, NodesView

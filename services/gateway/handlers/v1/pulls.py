@@ -11,12 +11,14 @@ from services.gateway.auth.identity import Principal, Scope, principal_of
 from services.gateway.cursors import After, Cursors
 from services.gateway.feed import ChangeFeed, TooManyFollowersError
 from services.gateway.handlers.stream import LAST_EVENT_ID, pull_events, seconds_for, stream
-from services.gateway.jobs import JobUsers
+from services.gateway.jobs.jobs import JobUsers
+from services.gateway.live.looking import GatewayStoppingError
 from services.gateway.lookups import Lookups, etag_of
 from services.gateway.pulls import Pulls
 from services.gateway.queue import QueueStream, place_text, queue_page
 from services.gateway.views import pull_view
 from shared.api import API, ImportRequest, PullRequest, PullView, QueueGone, QueueView
+from shared.deadline import Deadline
 from shared.errors import ConflictError, NotFoundError, UnknownSystemError
 from shared.events import Readers, Uid
 from shared.http.answers import STREAM_ROUTE, answer, read_body, read_query
@@ -56,14 +58,16 @@ class PullHandlers:
         pulls: Pulls,
         lookups: Lookups,
         feed: ChangeFeed,
-        cursors: Cursors,
+        queue: QueueStream,
         *,
+        cursors: Cursors,
         users: JobUsers,
     ) -> None:
         self._users = users
         self._pulls = pulls
         self._lookups = lookups
         self._feed = feed
+        self._queue = queue
         self._cursors = cursors
 
     def routes(self) -> list[web.RouteDef]:
@@ -138,7 +142,7 @@ class PullHandlers:
     @operation(
         query=FollowQuery,
         gives={200: Events({"snapshot": QueueView, "pull": PullView, "gone": QueueGone})},
-        problems=(UnknownSystemError, TooManyFollowersError),
+        problems=(UnknownSystemError, TooManyFollowersError, GatewayStoppingError),
     )
     async def follow_queue(self, request: web.Request) -> web.StreamResponse:
         """Follow the queue.
@@ -151,8 +155,8 @@ class PullHandlers:
         systems = self._pulls.systems(query.system)
         last = request.headers.get(LAST_EVENT_ID)
         principal = principal_of(request)
-        following = QueueStream(self._lookups, self._feed, seconds_for(principal))
-        return await stream(request, following.events(principal, systems, last))
+        deadline = Deadline.after(seconds_for(principal))
+        return await stream(request, self._queue.events(principal, systems, last, deadline))
 
     async def _for_whom(self, principal: Principal, uid: Uid | None) -> Principal:
         """The scheduler stages in for the users of its jobs: with their logins, on their quotas."""

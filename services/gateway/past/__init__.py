@@ -1,0 +1,1 @@
+"""What was: figures of each minute, for charts of the last hours."""

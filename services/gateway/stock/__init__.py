@@ -1,0 +1,1 @@
+"""Where the bytes are: storage, what images have in common, and the table of images."""
