@@ -72,6 +72,7 @@ async def test_strangers_texts_stay_texts(open_scene: Open) -> None:
         await expect(seen.main).to_contain_text("<script>alert('pulled')</script>")
         await at(seen, "#/queues")
         closed = seen.main.get_by_role("button", name="Show the body")
+        await expect(closed).to_have_count(4)
         for left in range(await closed.count(), 0, -1):
             await closed.first.click()
             await expect(closed).to_have_count(left - 1)
