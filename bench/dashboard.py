@@ -137,7 +137,7 @@ async def _started(site: Site) -> AsyncIterator[None]:
         for service in site.services:
             stack.push_async_callback(_stop, service)
             await service.start(Deadline.after(120))
-        spare_collector()
+        spare_collector(rarely=True)
         yield
 
 

@@ -178,7 +178,7 @@ async def _site(work: Path, url: str, *, there: bool) -> AsyncIterator[Site]:
     outbox = catalog_at(url, timeout=10.0)
     connector = aiohttp.UnixConnector(str(settings.gateway_socket))
     await gateway.start(Deadline.after(30))
-    spare_collector()
+    spare_collector(rarely=True)
     try:
         await outbox.open(Deadline.after(10))
         async with aiohttp.ClientSession(connector=connector) as api:

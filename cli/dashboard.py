@@ -1,8 +1,9 @@
 """`dray dashboard`: a link with a token, which was tried before it is given."""
 
 import http.client
+from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cli import http as wire
 from cli import proof, show
@@ -11,6 +12,7 @@ from cli.addresses import addresses
 from cli.defaults import LOOPBACK_GATEWAY
 from cli.errors import RefusedError, UnreachableError, UsageError
 from cli.gateway import Gateway
+from cli.listening import strangers_at
 from cli.output import complain
 
 _LOOK_SECONDS: Final = 5.0
@@ -44,7 +46,7 @@ def _base(urls: str, at: str | None) -> str:
     if base.startswith("unix:"):
         if at is not None:
             raise UsageError("--at: browsers need an address that begins with https:// or http://")
-        return LOOPBACK_GATEWAY
+        return _usual(Path(unquote(urlsplit(base).path)))
     parts = urlsplit(base)
     host, port = parts.hostname or "", parts.port or 80
     if parts.scheme == "http" and not proof.loopback(host):
@@ -54,6 +56,17 @@ def _base(urls: str, at: str | None) -> str:
             f"ssh -L {port}:127.0.0.1:{port} {host} dray dashboard --at http://127.0.0.1:{port}"
         )
     return base
+
+
+def _usual(served: Path) -> str:
+    """Where the gateway of this socket is for browsers, unless the site says otherwise."""
+    port = urlsplit(LOOPBACK_GATEWAY).port or 80
+    if strangers_at(port, served):
+        raise UsageError(
+            f"at port {port} of this machine listens somebody else than the gateway, who would "
+            "get the token: say with --at where browsers find the gateway"
+        )
+    return LOOPBACK_GATEWAY
 
 
 def _not_taken(base: str, token: str) -> str | None:

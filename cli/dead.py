@@ -84,12 +84,11 @@ def _replay(gateway: Gateway, letter_id: str, *, json: bool) -> int:
 def _replay_all(gateway: Gateway, queue: str | None, *, json: bool) -> int:
     """Very many take several requests; those that fail at once again are not sent again."""
     body = {} if queue is None else {"queue": queue}
-    replayed, most = 0, None
+    replayed, most = 0, _how_many(gateway, queue)
     while True:
         answer = gateway.call("POST", f"{LETTERS}/replay", body=body).body
         with reading("the answer"):
             went, left = int(answer["replayed"]), int(answer["left"])
-        most = went + left if most is None else most
         replayed += went
         if not went or not left or replayed >= most:
             break
@@ -104,6 +103,15 @@ def _replay_all(gateway: Gateway, queue: str | None, *, json: bool) -> int:
     if left:
         print(f"{show.count(left, 'dead letter')} left: see them with dray queue dead")
     return 0
+
+
+def _how_many(gateway: Gateway, queue: str | None) -> int:
+    """Those of a queue, as far as they can be told apart; else all."""
+    answer = gateway.call("GET", LETTERS).body
+    with reading("the dead letters"):
+        queues = [str(letter["queue"]) for letter in answer["items"]]
+        total = max(len(queues), int(answer.get("total", 0)))
+    return queues.count(queue) if queue is not None and total == len(queues) else total
 
 
 def _discard(gateway: Gateway, letter_id: str, *, json: bool) -> int:

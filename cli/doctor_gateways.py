@@ -138,7 +138,13 @@ def _who(address: Address) -> Findings:
 
 def _site(address: Address) -> Findings:
     """What is refused here is only not for everybody's eyes."""
-    looks = (("systems", _systems), ("queue", _queue), ("events", _events), ("nodes", _nodes))
+    looks = (
+        ("systems", _systems),
+        ("site", _worries),
+        ("queue", _queue),
+        ("events", _events),
+        ("nodes", _nodes),
+    )
     for about, look in looks:
         try:
             yield from look(address)
@@ -151,6 +157,21 @@ def _site(address: Address) -> Findings:
 def _systems(address: Address) -> Findings:
     names = [str(name) for name in _got(address, "/systems").get("items", ())]
     yield ok("systems", ", ".join(names) or "none that you may see")
+
+
+def _worries(address: Address) -> Findings:
+    """What the dashboard says first. Dead letters have a line of their own."""
+    with reading("the overview"):
+        worries = [
+            (str(worry["code"]), worry["level"], str(worry["message"]))
+            for worry in _got(address, "/overview")["worries"]
+            if worry["code"] != "dead_letters"
+        ]
+    for code, level, message in worries:
+        tell = broken if level == "critical" else note
+        yield tell("site", message, f"More in docs/runbooks.md, under {code}.")
+    if not worries:
+        yield ok("site", "nothing keeps users waiting")
 
 
 def _queue(address: Address) -> Findings:
@@ -168,7 +189,7 @@ def _queue(address: Address) -> Findings:
             )
             return
     under_way = sum(state not in {"READY", "FAILURE"} for state, _ in states)
-    yield ok("queue", f"{show.count(under_way, 'pull')} under way, none left waiting")
+    yield ok("queue", f"{show.count(under_way, 'pull')} under way, none without news for long")
 
 
 def _events(address: Address) -> Findings:

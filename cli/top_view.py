@@ -33,6 +33,8 @@ _LEVELS: Final = {"critical": "bold red", "warning": "yellow"}
 _MOST_WORRIES: Final = 5
 _LEAST_ROWS: Final = 3
 _BAR: Final = 14
+_OLDEST_FROM: Final = 60
+"""Columns of the screen; on fewer, the age of a queue's events makes room for its name."""
 
 
 def frame(site: SiteNow, width: int, rows: int | None) -> RenderableType:
@@ -47,7 +49,7 @@ def frame(site: SiteNow, width: int, rows: int | None) -> RenderableType:
         if seen.jobs:
             bottom += [_heading("jobs"), _jobs(seen.jobs[: _room(left, 3)])]
         if queues:
-            bottom += [_heading("queues"), _queues(queues)]
+            bottom += [_heading("queues"), _queues(queues, width)]
         taken = (2 + min(len(seen.jobs or ()), _room(left, 3) or 0) if seen.jobs else 0) + (
             2 + len(queues) if queues else 0
         )
@@ -64,9 +66,12 @@ def _title(seen: Snapshot, width: int) -> Text:
     worries = seen.overview.get("worries", [])
     waiting = sum(int(stage["pulls"]) for stage in seen.overview.get("stages", []))
     if any(each.get("level") == "critical" for each in worries):
-        line.append("users are waiting for what does not come", style="bold red")
+        critical = "users are waiting for what does not come" if waiting else "users cannot pull"
+        line.append(critical, style="bold red")
     elif waiting:
         line.append(f"{show.count(waiting, 'pull')} under way", style="bold")
+    elif worries:
+        line.append("nobody is waiting, but something needs a look", style="bold yellow")
     else:
         line.append("nobody is waiting", style="bold green")
     if seen.age > STALE_SECONDS:
@@ -174,20 +179,25 @@ def _jobs(jobs: Sequence[Json]) -> Table:
     return table
 
 
-def _queues(queues: Sequence[Json]) -> Table:
+def _queues(queues: Sequence[Json], width: int) -> Table:
     table = _table()
-    table.add_column("queue", no_wrap=True, ratio=1)
-    for name in ("waiting", "consumers", "oldest"):
+    # Numbers stand beside their names, and names that differ at their ends are whole.
+    table.expand = False
+    table.add_column("queue", no_wrap=True)
+    names = (
+        ("waiting", "consumers", "oldest") if width >= _OLDEST_FROM else ("waiting", "consumers")
+    )
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for queue in queues:
         oldest, waiting = queue["oldest_seconds"], int(queue["waiting"])
         consumers = int(queue["consumers"])
-        table.add_row(
-            Text(show.plain(queue["name"])),
+        cells = (
             _count(waiting, "yellow"),
             Text(str(consumers), style="" if consumers else "bold red"),
             show.duration(float(oldest)) if oldest and waiting else "",
         )
+        table.add_row(Text(show.plain(queue["name"])), *cells[: len(names)])
     return table
 
 

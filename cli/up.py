@@ -46,6 +46,7 @@ def up(config: Path | None, listen: str | None, data: Path | None) -> None:
     configure_logging(settings.log)
     _warn_if_open(settings.gateway.listen)
     with _alone(settings.data_dir), tracing(settings.tracing):
+        _make_own_directories(settings)
         asyncio.run(_run(settings))
 
 
@@ -64,6 +65,14 @@ def settings_for(config: Path | None, listen: str | None, data: Path | None) -> 
     if "data_dir" not in given.model_fields_set and os.geteuid() != 0:
         chosen["data_dir"] = str(own_data_dir())
     return load_settings(config, {**chosen, **flags})
+
+
+def _make_own_directories(settings: Settings) -> None:
+    """Image directories among our own data: they are looked at from the start, since nobody has to
+    mount them first."""
+    for system in settings.systems.values():
+        if system.image_dir.is_relative_to(settings.data_dir):
+            system.image_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
 
 
 def _check(listen: str) -> None:

@@ -25,7 +25,10 @@ ImageId = Sha256
 SystemName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 NodeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$")]
 JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:+\[\]-]{0,127}$")]
-Bytes = Annotated[int, Field(ge=0)]
+# As many as a file system can count: a figure of any length would be nobody's to add up.
+Bytes = Annotated[int, Field(ge=0, lt=1 << 63)]
+# Per second. Infinity could be stored nowhere: JSON has no word for it.
+Rate = Annotated[float, Field(ge=0, lt=1 << 63)]
 Instant = AwareDatetime
 
 

@@ -1,10 +1,12 @@
 """Wires the distributor: bus, pack store, and one queue for each system that it serves."""
 
+from functools import partial
+
 from services.distributor.mending import Mender
 from services.distributor.placement import Placements, Terms
 from services.distributor.readers import ReaderFiles
 from services.distributor.removal import Removals
-from services.distributor.space import FREE, Space
+from services.distributor.space import Space, tell_free
 from services.distributor.upkeep import Upkeep
 from shared.bus.handling import Handlers
 from shared.bus.interface import Bus
@@ -58,7 +60,7 @@ class Distributor(Worker):
             publish_timeout=timeout,
         )
         places = [
-            Place(system.image_dir, FREE.labels(name).set, name, system.reserve_bytes)
+            Place(system.image_dir, partial(tell_free, name), name, system.reserve_bytes)
             for name, system in served.items()
         ]
         self._reports = StorageReports(bus, places, timeout)

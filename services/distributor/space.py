@@ -29,6 +29,11 @@ _ADVICE: Final = (
 )
 
 
+def tell_free(system: str, size: float) -> None:
+    """Nothing is told before the first look: 0 would mean that the directory is full."""
+    FREE.labels(system).set(size)
+
+
 class NoRoomError(PlacementError):
     """The system's file system has no room for the image."""
 

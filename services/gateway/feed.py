@@ -133,12 +133,14 @@ class ChangeFeed:
                 await self._wait(changed, deadline)
 
     async def queue_changes(self, deadline: Deadline) -> AsyncGenerator[None, None]:
-        """Whenever something of the queue may have changed, and at once to begin with."""
-        with self._following():
-            while not deadline.expired:
-                changed = self._queue.event
-                yield
-                await self._wait(changed, deadline)
+        """Whenever something of the queue may have changed, and at once to begin with.
+
+        Not counted: one for all who may see the same, and those are counted where they follow.
+        """
+        while not deadline.expired:
+            changed = self._queue.event
+            yield
+            await self._wait(changed, deadline)
 
     async def _wait(self, changed: asyncio.Event, deadline: Deadline) -> None:
         """Until something changed or a while has passed; an error if nothing can be heard."""

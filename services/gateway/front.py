@@ -73,7 +73,7 @@ class Front:
             self._guard.check(request)
             principal = self._who.at_hand(request) or await self._who.principal(request)
             self._let_in(request, principal)
-            with request_span(request):
+            with request_span(request, known=principal.via != "nobody"):
                 response = await handler(request)
             status = response.status
         except asyncio.CancelledError:

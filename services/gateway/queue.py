@@ -83,7 +83,7 @@ class QueueStream:
         self, principal: Principal, systems: Sequence[str], last: str | None, news: asyncio.Event
     ) -> Iterator["QueueFollower"]:
         subject = _Subject(Audience.of(principal), tuple(systems))
-        with self._looking.following(subject, news) as seen:
+        with self._looking.following(subject, news, free=principal.admin) as seen:
             yield QueueFollower(self, subject, seen, last)
 
     async def difference(self, subject: "_Subject", told: QueueState, now: QueueState) -> bytes:

@@ -129,7 +129,7 @@ class LocalApi:
     async def _complete(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         await request.read()
         self._connections.arrived(request.transport)
-        with request_span(request):
+        with request_span(request, known=True):
             return await handler(request)
 
     async def _mount(self, request: web.Request) -> web.Response:

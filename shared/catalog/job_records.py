@@ -40,10 +40,13 @@ class JobRecord(Record):
     collection = "jobs"
     indexes = (
         ("system",),
-        ("system", "released_at", "node_count"),
         ("announced_at",),
         ("system", "announced_at"),
         ("uid", "announced_at"),
+        # Few run, of very many that are kept, and those are looked for all the time.
+        ("released_at", "announced_at"),
+        ("system", "released_at", "announced_at", "node_count"),
+        ("uid", "released_at", "announced_at"),
     )
 
     job_id: JobId

@@ -19,6 +19,7 @@ from shared.models import (
     Digest,
     ImageId,
     Instant,
+    Rate,
     Sha256,
     SystemName,
     Tolerant,
@@ -55,7 +56,7 @@ class Progress(Tolerant):
     stage: State
     done: Bytes = 0
     total: Bytes = 0
-    rate: float = 0.0
+    rate: Rate = 0.0
     layers: tuple[LayerProgress, ...] = ()
     waiting: str | None = None
     """What it waits for, such as a registry that asks to come back later."""

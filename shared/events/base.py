@@ -23,6 +23,7 @@ def _traceparent(text: object) -> object:
 
 
 TraceParent = Annotated[str | None, BeforeValidator(_traceparent)]
+NeverTraced = Annotated[str | None, BeforeValidator(lambda _: None)]
 
 
 class Event(Tolerant):

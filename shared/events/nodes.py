@@ -4,8 +4,11 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from shared.events.base import Event, ShortText
+from shared.events.base import Event, NeverTraced, ShortText
 from shared.models import Bytes, ImageId, Instant, JobId, NodeName, Sha256, SystemName, Tolerant
+
+LONGEST_SECONDS: Final = 31_536_000
+"""Whatever a node measures: a year. Infinity could be stored nowhere."""
 
 
 class NodeImage(Tolerant):
@@ -47,7 +50,7 @@ class NodeStaged(Event):
     type: Literal["node.staged"] = "node.staged"
     node: NodeName
     job_id: JobId
-    seconds: Annotated[float, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0, le=LONGEST_SECONDS)]
     in_place: bool = False
     """Not as the agent's policy has it, but from the shared directory, since a copy was late."""
 
@@ -69,7 +72,7 @@ class JobEntered(Tolerant):
     """The first process of a job has gone into an image on a node."""
 
     job_id: JobId
-    seconds_ago: Annotated[float, Field(ge=0, le=31_536_000)]
+    seconds_ago: Annotated[float, Field(ge=0, le=LONGEST_SECONDS)]
     """Nodes' clocks may be wrong."""
 
 
@@ -97,11 +100,13 @@ class NodeHeartbeat(Event):
     """From an agent: this node is here, and this is what it can do."""
 
     type: Literal["node.heartbeat"] = "node.heartbeat"
+    trace: NeverTraced = None
+    """Nobody asked for it; and no node can have traces filled with its heartbeats."""
     node: NodeName
     system: SystemName
     kernel: Annotated[str, Field(max_length=256)]
     mounter: Annotated[str, Field(max_length=64)]
-    codecs: Annotated[tuple[str, ...], Field(max_length=16)]
+    codecs: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=16)]
     mounts: Bytes
     jobs: Annotated[tuple[JobId, ...], Field(max_length=1024)] = ()
     """The scheduler's jobs that it holds images for: one that has ended is told again."""

@@ -2,14 +2,14 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from shared.errors import DrayError
-from shared.events.base import MAX_TEXT, PullEvent, ShortText
+from shared.events.base import MAX_TEXT, NeverTraced, PullEvent, ShortText
 from shared.events.images import Uid
 from shared.formats import MAX_PATH, Format
 from shared.image.recipe import DeadShare, PackOptions, Recipe
-from shared.models import Bytes, Digest, Tolerant
+from shared.models import Bytes, Digest, Rate, Tolerant
 from shared.states import State
 
 MAX_GROUPS = 4096
@@ -78,12 +78,12 @@ class PullProgressed(PullEvent):
     """From whoever works on a pull: still alive, and this far. Renews the pull's lease."""
 
     type: Literal["pull.progressed"] = "pull.progressed"
-    trace: Annotated[str | None, BeforeValidator(lambda _: None)] = None
+    trace: NeverTraced = None
     """Never: coming twice a second, they would be most of what there is to see in one."""
     stage: State
     done: Bytes = 0
     total: Bytes = 0
-    rate: Annotated[float, Field(ge=0)] = 0.0
+    rate: Rate = 0.0
     layers: Annotated[tuple[LayerProgress, ...], Field(max_length=256)] = ()
     waiting: ShortText | None = None
     """What it waits for, such as a registry that asks to come back later."""

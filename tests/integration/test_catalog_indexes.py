@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from shared.catalog.interface import Catalog
+from shared.catalog.interface import Catalog, Where
 from shared.catalog.sqlite import SqliteStore
 from shared.catalog.totals import Between, Place, Totals
 from shared.models import utcnow
 from tests.support.catalogs import opened
 from tests.support.mongo import running_mongod
+
+RUNNING: Where = {"released_at": None}
+"""The jobs that have not ended: looked for every second, among all that have."""
 
 
 class Outline(BaseModel):
@@ -38,6 +41,10 @@ async def ask_everything(catalog: Catalog) -> None:
         await catalog.usage.newest(Outline, "last", where, beyond=beyond, limit=10)
     for where in ({}, {"system": "alps"}, {"uid": "1000"}):
         await catalog.jobs.newest(Outline, "announced_at", where, beyond=beyond, limit=10)
+    whose: tuple[Where, ...] = ({}, {"system": "alps"}, {"uid": "1000"})
+    for each in whose:
+        running_jobs = {**each, **RUNNING}
+        await catalog.jobs.newest(Outline, "announced_at", running_jobs, beyond=beyond, limit=10)
     hours = Between("hour", "2026-01", "2026-02")
     by_user = Totals(by=("user",), sums=("jobs",), between=hours, where={"system": ("a",)}, limit=9)
     await catalog.usage.totals(by_user)
@@ -78,7 +85,11 @@ async def test_sqlite_scans_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 )
                 for sql, values in asked
             ]
-    assert len(plans) == 30
+    assert len(plans) == 33
+    told = zip(asked, plans, strict=True)
+    running = [plan for (sql, _), plan in told if "released_at') AS TEXT) IS NULL" in sql]
+    assert len(running) == 4
+    assert [plan for plan in running if "released_at" not in plan] == []
     plans = [plan.replace("SCAN picked", "") for plan in plans]  # what a total has found already
     assert [plan for plan in plans if "SCAN" in plan or "USING" not in plan] == []
 
@@ -96,6 +107,6 @@ async def test_mongodb_scans_no_collection(tmp_path: Path) -> None:
             for each in database["system.profile"].find(asked)
             if "planSummary" in each
         ]
-    assert len(plans) == 38
+    assert len(plans) == 41
     by_index = ("IXSCAN", "IDHACK", "COUNT_SCAN")
     assert [plan for plan in plans if plan.split()[1] not in by_index] == []

@@ -12,7 +12,8 @@ from services.gateway.past import charts, history
 from services.gateway.past.charts import Charts
 from services.gateway.past.figures import OverviewFigures
 from services.gateway.past.history import COUNTED, KEEP, STEP, STOOD, History, ending, key_of
-from shared.api import HistoryView
+from services.gateway.standing.worries import AWAY
+from shared.api import HistoryView, Worry
 from shared.catalog.interface import Catalog
 from shared.catalog.records import ImageRecord
 from shared.catalog.standing_records import MinuteRecord
@@ -209,6 +210,16 @@ async def test_figures_of_an_overview() -> None:
         "job_nodes_failed": 3,
     }
     assert set(figures) < set(STOOD)
+
+
+async def test_without_the_catalog_nothing_is_kept_of_pulls() -> None:
+    """What was known last would look like minutes in which nothing moved."""
+    away = Worry(code=AWAY, level="critical", message="the catalog is away")
+    seen = overview().model_copy(update={"worries": (away,)})
+    figures = await OverviewFigures(Overviewed(seen), ("cluster",)).figures()
+    assert {figures[name] for name in ("pulls_waiting", "pulls_running")} == {None}
+    assert figures["oldest_wait_seconds"] is None
+    assert figures["queue_events"] == 12
 
 
 async def test_gateways_that_start_have_the_history_and_tell_it_to_admins(

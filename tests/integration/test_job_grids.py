@@ -9,15 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.auth.identity import Scope
+from services.gateway.auth.identity import Principal, Scope
 from services.gateway.feed import TooManyFollowersError
+from services.gateway.jobs.views import JobViews
 from services.gateway.live import job_grids
 from services.gateway.live.job_grids import JobGrids
+from services.gateway.live.job_stream import JobStream
 from shared.catalog.interface import Catalog
-from shared.catalog.records import StagingState
+from shared.catalog.records import JobRecord, StagingState
+from shared.errors import NotFoundError
 from tests.support.catalogs import opened
 from tests.support.conditions import eventually
 from tests.support.grids import announced, letters_of, over, staged
+from tests.support.lifecycle import ADA, ADMIN, BOB
 from tests.support.two_gateways import Pair, following, pair
 
 OWNER, STRANGER = 4201, 4202
@@ -175,4 +179,31 @@ async def test_few_grids_are_kept_and_only_for_a_while(
         await eventually(lambda: len(grids) == 1, within=5)
         assert (await grids.current(kept, 0)).letters == b"PPPP"
     await eventually(lambda: len(grids) == 0, within=5)
+    await grids.stop()
+
+
+class Overtaken(JobViews):
+    """Whoever was let in is overtaken: the id is announced as another user's job."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__(catalog)
+        self.catalog = catalog
+
+    async def get(self, job_id: str, principal: Principal) -> JobRecord:
+        job = await super().get(job_id, principal)
+        if not principal.admin:
+            await announced(self.catalog, "secret[1-9]", uid=BOB.uid)
+        return job
+
+
+async def test_a_grid_that_became_anothers_while_it_was_asked_for_is_not_shown(
+    catalog: Catalog,
+) -> None:
+    await announced(catalog, "n[1-3]", uid=ADA.uid)
+    grids = JobGrids(catalog)
+    stream = JobStream(grids, Overtaken(catalog))
+    assert b"n[1-3]" in (await stream.grid("17", ADMIN))[0]
+    with pytest.raises(NotFoundError):
+        await stream.grid("17", ADA)
+    await stream.stop()
     await grids.stop()

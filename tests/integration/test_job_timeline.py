@@ -11,7 +11,7 @@ import pytest
 from services.gateway.jobs import timelines
 from services.gateway.jobs.answers import JobAnswers
 from services.gateway.jobs.first_ranks import FirstRanks
-from services.gateway.jobs.timelines import MOST_POINTS, JobTimelines
+from services.gateway.jobs.timelines import MOST_POINTS, JobTimelines, TooManyTimelinesError
 from services.gateway.jobs.views import JobViews
 from shared.api import JobTimeline
 from shared.catalog.interface import Catalog
@@ -147,6 +147,29 @@ async def test_while_it_runs_a_time_line_is_read_again_after_a_moment(
     assert timeline.arrived[-1] == 2
     waits = await known.of(runs.but(nodes="", node_count=0))
     assert (list(moments(waits)), waits.arrived) == (["reserved"], ())
+
+
+async def test_readings_that_nobody_waits_for_do_not_pile_up(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timelines, "MOST_READING", 3)
+    monkeypatch.setattr(timelines, "MOST_KEPT", 1)
+    known = JobTimelines(catalog)
+    jobs = [JOB.but(key=name, job_id=name, nodes="n1", node_count=1) for name in "abcd"]
+    asking = [asyncio.create_task(known.of(job)) for job in jobs[:3]]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyTimelinesError):
+        await known.of(jobs[3])
+    assert asking[2].done() is False
+    asking[0].cancel()
+    assert [each.job_id for each in await asyncio.gather(*asking[1:])] == ["b", "c"]
+    assert (await known.of(jobs[3])).job_id == "d"
+    again = asyncio.create_task(known.of(jobs[0]))
+    await asyncio.sleep(0)
+    await known.stop()
+    with pytest.raises(asyncio.CancelledError):
+        await again
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("timeline")]
 
 
 async def test_the_time_line_of_a_real_job(gateway: Gateway) -> None:

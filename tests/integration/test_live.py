@@ -9,6 +9,7 @@ import pytest
 
 from services.gateway.auth.identity import Scope
 from services.gateway.auth.tokens import Claims
+from services.gateway.live.stream import PACE_SECONDS, pace
 from shared.catalog.interface import Catalog
 from shared.events import new_id
 from shared.states import State
@@ -146,3 +147,8 @@ async def _next(asked: Callable[[], Awaitable[Told | None]]) -> Told:
     told = await asked()
     assert told is not None
     return told
+
+
+def test_many_audiences_have_their_overviews_more_seldom() -> None:
+    assert pace(1) == pace(100) == PACE_SECONDS
+    assert pace(1000) == 10

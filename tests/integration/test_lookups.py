@@ -142,12 +142,15 @@ async def test_followers_wake_for_each_change_and_are_bounded(
         ):
             assert (await anext(one)).version == (await anext(other)).version == 1
             with pytest.raises(TooManyFollowersError):
-                await anext(feed.queue_changes(Deadline.after(SOON)))
+                await anext(feed.follow(record.key, Deadline.after(SOON)))
+            # What the queue's followers share is there for those who may follow all the same.
+            async with aclosing(feed.queue_changes(Deadline.after(SOON))) as changes:
+                await anext(changes)
             waiting = asyncio.gather(anext(one), anext(other))
             await stored(catalog, record.but(state=State.TRANSFER))
             assert [each.version for each in await waiting] == [2, 2]
-        async with aclosing(feed.queue_changes(Deadline.after(SOON))) as changes:
-            await anext(changes)
+        async with aclosing(feed.follow(record.key, Deadline.after(SOON))) as again:
+            await anext(again)
 
 
 async def test_a_lookup_tells_whose_it_is_and_how_long_it_stays(catalog: Catalog) -> None:

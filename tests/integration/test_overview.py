@@ -12,12 +12,13 @@ import pytest
 
 from services.gateway.auth.identity import Scope
 from services.gateway.feed import ChangeFeed
-from services.gateway.standing.event_waits import EventWaits
+from services.gateway.standing import overview as of_overview
+from services.gateway.standing.event_waits import SAMPLE, EventWaits
 from services.gateway.standing.overview import Overviews
 from services.gateway.standing.site import LowLook, OfSystem, Standings
 from services.gateway.stock.storage import LowDirectory
 from shared.bus.embedded import EmbeddedBus
-from shared.bus.topology import GATEWAY_EVENTS, work_queues
+from shared.bus.topology import GATEWAY_EVENTS, GATEWAY_NODES, work_queues
 from shared.catalog.interface import Catalog, Change
 from shared.catalog.records import (
     Failure,
@@ -251,6 +252,19 @@ async def test_without_the_catalog_admins_see_what_was_known_and_others_nothing(
             await made.current(BOB, SYSTEMS)
 
 
+async def test_a_catalog_that_hangs_keeps_no_admin_waiting(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await under_way(catalog)
+    async with overviews(catalog) as (made, _, _bus):
+        before = await made.current(ADMIN, SYSTEMS)
+        monkeypatch.setattr(of_overview, "FRESH_SECONDS", 0.0)
+        monkeypatch.setattr(of_overview, "PATIENCE_SECONDS", 0.05)
+        monkeypatch.setattr(ChangeFeed, "fresh", lambda _: asyncio.sleep(3600))
+        async with asyncio.timeout(5):
+            assert (await made.current(ADMIN, SYSTEMS)).failed == before.failed == 1
+
+
 async def test_events_tell_how_long_their_queue_makes_them_wait() -> None:
     waits = EventWaits()
     taken = Recorder()
@@ -264,6 +278,19 @@ async def test_events_tell_how_long_their_queue_makes_them_wait() -> None:
         assert oldest is not None
         assert low <= oldest <= high
     assert len(taken.events) == 2
+
+
+async def test_one_node_with_a_wrong_clock_makes_no_queue_late() -> None:
+    waits = EventWaits()
+    handle = waits.of(GATEWAY_NODES.name, Recorder())
+    for age in (0, 0, 0, 600, 0, 0, 600):
+        event = released("n1").model_copy(update={"time": utcnow() - timedelta(seconds=age)})
+        await handle(event)
+    assert (waits.oldest(GATEWAY_NODES.name, 5) or 0.0) < 5
+    for _ in range(SAMPLE):
+        event = released("n1").model_copy(update={"time": utcnow() - timedelta(seconds=40)})
+        await handle(event)
+    assert (waits.oldest(GATEWAY_NODES.name, 5) or 0.0) >= 40
 
 
 async def test_two_gateways_tell_the_same_over_rest_and_to_prometheus(tmp_path: Path) -> None:

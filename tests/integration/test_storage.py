@@ -103,6 +103,19 @@ async def test_what_nobody_tells_of_is_forgotten(book: StorageBook, catalog: Cat
     assert await book.directories() == ()
 
 
+async def test_stores_that_nobody_has_do_not_fill_the_catalog(
+    book: StorageBook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "MOST_STORES", 2)
+    for number in range(4):
+        await book.on_reported(said(EARLIER, 5000, 3, store=f"{number:016x}"))
+    assert len(await catalog.storage.find({}, limit=9)) == 2
+    await book.on_reported(said(utcnow(), 4000, 3, store=STORE))
+    await book.on_reported(said(utcnow(), 4000, 3))
+    assert [each.free_bytes for each in await book.stores()] == [4000, 5000], "one that is known"
+    assert len(await book.directories()) == 1
+
+
 def test_a_report_is_of_one_place() -> None:
     for both in ({}, {"system": SYSTEM, "store": STORE}):
         with pytest.raises(ValidationError, match="either system or store"):

@@ -57,6 +57,43 @@ async def test_who_does_not_read_is_dropped_and_costs_a_few_buffers(
         writer.close()
 
 
+async def test_who_leaves_before_the_answer_begins_is_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked, gone, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def events() -> Events:
+        try:
+            asked.set()
+            await gone.wait()
+            yield b"data: first\n\n"
+        finally:
+            ended.set()
+
+    requests: list[web.Request] = []
+    problems: list[BaseException] = []
+
+    async def follow(request: web.Request) -> web.StreamResponse:
+        requests.append(request)
+        try:
+            return await stream(request, events())
+        except Exception as exc:
+            problems.append(exc)
+            raise
+
+    async with behind_front([web.get("/events", follow, name=STREAM_ROUTE)]) as address:
+        host, _, port = address.rpartition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await asyncio.wait_for(asked.wait(), 10)
+        writer.close()
+        await eventually(lambda: requests[0].transport is None, within=10)
+        gone.set()
+        await asyncio.wait_for(ended.wait(), 10)
+    assert problems == []
+    assert not caplog.records
+
+
 async def test_who_waits_is_told_that_somebody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEEP_ALIVE_SECONDS", 0.02)
     go_on = asyncio.Event()

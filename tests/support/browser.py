@@ -27,6 +27,7 @@ from bench.scene.browser import browser as opened_browser
 WAIT_MILLISECONDS = 15_000.0
 WIDE = (1280, 800)
 PHONE = (390, 844)
+WALL = (1920, 1080)
 expect.set_options(timeout=WAIT_MILLISECONDS)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from shared.errors import ConfigError, DeadlineExceededError
 from shared.http.health import health_routes
 from shared.http.server import HttpServer
 from shared.metrics import EVENTS_PUBLISHED
-from shared.service import STOP_SECONDS, run_services
+from shared.service import COLLECT_AFTER, STOP_SECONDS, run_services
 from tests.support.conditions import eventually
 from tests.support.ports import free_port
 
@@ -92,6 +93,21 @@ async def test_they_start_in_order_and_stop_in_reverse(number: signal.Signals) -
         await asyncio.wait_for(task, 5)
     assert log[4:] == ["stop third", "stop second", "stop first"]
     assert all(0 < service.stop_seconds <= STOP_SECONDS for service in services)
+
+
+@pytest.mark.parametrize(("name", "rarely"), [("gateway", True), ("converter", False)])
+async def test_only_beside_a_gateway_garbage_may_grow_old(name: str, rarely: bool) -> None:
+    """What a failed pull leaves in a circle holds its buffers."""
+    usual = gc.get_threshold()
+    log: Log = []
+    try:
+        async with running([Recorded(name, log)], log):
+            await eventually(lambda: "up" in log, within=5)
+            assert (gc.get_threshold() == COLLECT_AFTER) is rarely
+            assert (gc.get_threshold() == usual) is not rarely
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
 
 
 async def test_each_has_its_own_name_in_its_log_lines() -> None:

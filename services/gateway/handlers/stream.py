@@ -49,8 +49,8 @@ async def stream(request: web.Request, events: Events) -> web.StreamResponse:
         except StopAsyncIteration:
             return web.Response(status=204)  # tells an EventSource not to come back
         response = web.StreamResponse(headers=HEADERS | request_id_headers(request))
-        await response.prepare(request)
         try:
+            await response.prepare(request)
             await _send(response, f"retry: {RETRY_MILLISECONDS}\n\n".encode() + first)
             await _pass_on(events, response)
             async with asyncio.timeout(WRITE_SECONDS):

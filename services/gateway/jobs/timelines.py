@@ -17,6 +17,7 @@ from typing import Final
 from shared.api import JobMark, JobMoment, JobTimeline, StagingQuantiles
 from shared.catalog.interface import Catalog
 from shared.catalog.records import JobRecord, StagingState, staging_key
+from shared.errors import DrayError
 from shared.hostlist import expand
 from shared.models import Instant, Tolerant, utcnow
 
@@ -24,6 +25,8 @@ MOST_POINTS: Final = 120
 MOST_KEPT: Final = 64
 KEPT_SECONDS: Final = 2.0
 READ_AT_ONCE: Final = 2
+MOST_READING: Final = 64
+"""Under way or waiting for their turn: they go on though nobody waits for them any more."""
 _PAGE: Final = 200
 """Some milliseconds of computing, between two moments at which others may go on."""
 _SHARES: Final[tuple[tuple[JobMoment, float], ...]] = (
@@ -32,6 +35,14 @@ _SHARES: Final[tuple[tuple[JobMoment, float], ...]] = (
     ("most_nodes", 0.99),
     ("all_nodes", 1.0),
 )
+
+
+class TooManyTimelinesError(DrayError):
+    """More time lines of jobs are asked for than a gateway reads at a time."""
+
+    code = "too_many_timelines"
+    status = 503
+    retryable = True
 
 
 class _Answer(Tolerant):
@@ -95,10 +106,11 @@ class JobTimelines:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._readings: OrderedDict[str, _Reading] = OrderedDict()
+        self._reading: set[asyncio.Task[NodesPart]] = set()
         self._slots = asyncio.Semaphore(READ_AT_ONCE)
 
     async def stop(self) -> None:
-        parts = [reading.part for reading in self._readings.values()]
+        parts = list(self._reading)
         for part in parts:
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
@@ -116,7 +128,13 @@ class JobTimelines:
     async def _part(self, job: JobRecord) -> NodesPart:
         reading = self._readings.get(job.key)
         if reading is None or not reading.serves(job):
+            if len(self._reading) >= MOST_READING:
+                raise TooManyTimelinesError(
+                    "many time lines of jobs are being read already: ask again in a moment"
+                )
             task = asyncio.create_task(self._read(job), name=f"timeline-{job.job_id}")
+            self._reading.add(task)
+            task.add_done_callback(self._reading.discard)
             reading = _Reading(job.announced_at, _is_final(job), time.monotonic(), task)
             self._readings[job.key] = reading
         self._readings.move_to_end(job.key)

@@ -83,14 +83,14 @@ class JobViews:
         """A job of the principal's own; to others it does not exist."""
         record = await self.any(job_id)
         if not may_see_job(principal, record):
-            raise _no_job(job_id)
+            raise no_job(job_id)
         return record
 
     async def any(self, job_id: str) -> JobRecord:
         """Whosever job it is: for what decides later who may see it."""
         record = await self._catalog.jobs.get(job_id)
         if record is None:
-            raise _no_job(job_id)
+            raise no_job(job_id)
         return record
 
     async def show(self, job: JobRecord) -> JobView:
@@ -200,7 +200,7 @@ def may_see_job(principal: Principal, job: JobRecord) -> bool:
     return principal.admin or (principal.uid is not None and job.uid == principal.uid)
 
 
-def _no_job(job_id: str) -> NotFoundError:
+def no_job(job_id: str) -> NotFoundError:
     return NotFoundError(
         f"there is no job {job_id}, or it is not yours: `dray jobs` lists those that the "
         "scheduler has announced"

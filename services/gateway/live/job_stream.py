@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from services.gateway.auth.identity import Principal
-from services.gateway.jobs.views import TROUBLED, JobViews, may_see_job, summary_of
+from services.gateway.jobs.views import TROUBLED, JobViews, may_see_job, no_job, summary_of
 from services.gateway.live.grids import JobLetters, change_of, changed_places
 from services.gateway.live.job_grids import JobGrids
 from services.gateway.live.looking import Looking, heard
@@ -64,6 +64,8 @@ class JobStream:
         job = await self._views.get(job_id, principal)
         async with self._grids.using(job) as kept:
             grid = await self._grids.current(kept, FRESH_SECONDS)
+            if not may_see_job(principal, kept.job):
+                raise no_job(job_id)  # the id is somebody else's now
             return grid.body(grid.letters)
 
     async def events(
@@ -72,7 +74,7 @@ class JobStream:
         await self._views.get(job_id, principal)
         told: GridState | None = None
         news = asyncio.Event()
-        with self._looking.following(job_id, news) as seen:
+        with self._looking.following(job_id, news, free=principal.admin) as seen:
             while await heard(news, deadline):
                 now = seen.now()
                 if now is None or now is told:

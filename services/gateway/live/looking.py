@@ -74,11 +74,14 @@ class Looking(Generic[K, V]):
         await cancel_all(*tasks)
 
     @contextmanager
-    def following(self, key: K, news: asyncio.Event) -> Iterator[Seen[V]]:
-        """`news` is set whenever there is something else to be seen."""
+    def following(self, key: K, news: asyncio.Event, *, free: bool = False) -> Iterator[Seen[V]]:
+        """`news` is set whenever there is something else to be seen.
+
+        `free` does not count: operators look just when there are too many.
+        """
         if self._stopped:
             raise _stopping()
-        if self._followers >= self._most:
+        if not free and self._followers >= self._most:
             raise TooManyFollowersError(
                 f"this gateway has {self._most} followers already; ask now and then instead, or "
                 "follow at another gateway"
@@ -89,12 +92,12 @@ class Looking(Generic[K, V]):
             seen.looking = asyncio.create_task(self._run(key, seen), name="looking")
         elif seen.value is not None:
             news.set()
-        self._followers += 1
+        self._followers += not free
         seen.followers.add(news)
         try:
             yield seen
         finally:
-            self._followers -= 1
+            self._followers -= not free
             seen.followers.discard(news)
             if not seen.followers:
                 self._leave(key, seen)

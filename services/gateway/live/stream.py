@@ -25,6 +25,8 @@ from shared.deadline import Deadline
 PACE_SECONDS: Final = 1.0
 AGES_SECONDS: Final = 5.0
 """What has only grown older is told so often."""
+OVERVIEWS_PER_SECOND: Final = 100
+"""In all: with a thousand pulls in the queue, each is two milliseconds of counting."""
 NEWEST_JOBS: Final = 100
 _OF_THE_TIME: Final = 4
 """Looking at the jobs takes a quarter of the time at most, and no more for many audiences."""
@@ -77,9 +79,10 @@ class Live:
         news = asyncio.Event()
         with ExitStack() as stack:
             queue = stack.enter_context(self._queue.following(principal, systems, last, news))
-            followed = [self._looking_over.following(subject, news)]
+            free = audience.admin
+            followed = [self._looking_over.following(subject, news, free=free)]
             if audience.admin or audience.uid is not None:
-                followed.append(self._looking_at_jobs.following(subject, news))
+                followed.append(self._looking_at_jobs.following(subject, news, free=free))
             others = [_Told(stack, each) for each in followed]
             while await heard(news, deadline):
                 said = await queue.news() + b"".join(each.news() for each in others)
@@ -95,7 +98,7 @@ class Live:
             if told is None or clock - told_at > AGES_SECONDS or _lasting(now) != _lasting(told):
                 yield event("overview", now.model_dump_json().encode())
                 told, told_at = now, clock
-            await asyncio.sleep(PACE_SECONDS)
+            await asyncio.sleep(pace(len(self._looking_over)))
 
     async def _job_page(self, subject: _Subject) -> AsyncGenerator[bytes, None]:
         told = b""
@@ -135,6 +138,11 @@ class _Told:
             return b""
         self._told = now
         return now
+
+
+def pace(audiences: int) -> float:
+    """Seconds between two looks at the overview of each of so many audiences."""
+    return max(PACE_SECONDS, audiences / OVERVIEWS_PER_SECOND)
 
 
 def _lasting(overview: Overview) -> object:

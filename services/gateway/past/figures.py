@@ -5,6 +5,7 @@ from typing import Final, Protocol
 
 from services.gateway.auth.identity import Principal, Scope
 from services.gateway.feed import ChangeFeed
+from services.gateway.standing.worries import AWAY
 from services.gateway.stock.pack_ledger import PackLedger
 from shared.api import Overview
 
@@ -29,13 +30,9 @@ class OverviewFigures:
 
     async def figures(self) -> Mapping[str, float | None]:
         seen = await self._overviews.current(KEEPER, self._systems)
-        waiting = sum(stage.waiting for stage in seen.stages)
-        waits = [stage.oldest_seconds for stage in seen.stages if stage.waiting]
         nodes, jobs = seen.nodes, seen.jobs
         return {
-            "pulls_waiting": waiting,
-            "pulls_running": sum(stage.pulls for stage in seen.stages) - waiting,
-            "oldest_wait_seconds": max(waits, default=0.0),
+            **_of_pulls(seen),
             "queue_events": None if seen.queues is None else sum(q.waiting for q in seen.queues),
             "dead_letters": seen.dead_letters,
             "nodes_alive": None if nodes is None else nodes.alive,
@@ -44,6 +41,19 @@ class OverviewFigures:
             "job_nodes_pending": None if jobs is None else jobs.pending,
             "job_nodes_failed": None if jobs is None else jobs.failed,
         }
+
+
+def _of_pulls(seen: Overview) -> Mapping[str, float | None]:
+    """With the catalog away, what is shown of pulls is what was known last."""
+    if any(worry.code == AWAY for worry in seen.worries):
+        return dict.fromkeys(("pulls_waiting", "pulls_running", "oldest_wait_seconds"))
+    waiting = sum(stage.waiting for stage in seen.stages)
+    waits = [stage.oldest_seconds for stage in seen.stages if stage.waiting]
+    return {
+        "pulls_waiting": waiting,
+        "pulls_running": sum(stage.pulls for stage in seen.stages) - waiting,
+        "oldest_wait_seconds": max(waits, default=0.0),
+    }
 
 
 class ImageFigures:

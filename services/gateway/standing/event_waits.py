@@ -1,10 +1,14 @@
 """How long the events that a gateway handles have waited: the age of its queues.
 
-No queue tells when its first event was sent. The event that was handled last does.
+No queue tells when its first event was sent. The events that were handled last do: as most of them
+say, since some node's clock is always wrong, and what is tried again has waited for other reasons.
 """
 
 import time
+from collections import defaultdict, deque
 from dataclasses import dataclass
+from functools import partial
+from statistics import median_low
 from typing import Final
 
 from shared.bus.handling import waited
@@ -13,11 +17,12 @@ from shared.events import AnyEvent
 
 REMEMBERED_SECONDS: Final = 30.0
 """Other gateways take from the same queues: what this one saw longer ago says nothing."""
+SAMPLE: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
-class _Last:
-    """The event that was handled last."""
+class _Handled:
+    """An event that was handled of late."""
 
     waited: float
     at: float
@@ -27,13 +32,13 @@ class EventWaits:
     """Of the queues that one gateway consumes."""
 
     def __init__(self) -> None:
-        self._last: dict[str, _Last] = {}
+        self._last: defaultdict[str, deque[_Handled]] = defaultdict(partial(deque, maxlen=SAMPLE))
 
     def of(self, queue: str, handler: Handler) -> Handler:
         """The handler, with a note of how long each event has waited."""
 
         async def handle(event: AnyEvent) -> None:
-            self._last[queue] = _Last(waited(event), time.monotonic())
+            self._last[queue].append(_Handled(waited(event), time.monotonic()))
             await handler(event)
 
         return handle
@@ -42,7 +47,6 @@ class EventWaits:
         """Seconds; None where that is not known."""
         if not waiting:
             return 0.0
-        last = self._last.get(queue)
-        if last is None or time.monotonic() - last.at > REMEMBERED_SECONDS:
-            return None
-        return last.waited
+        since = time.monotonic() - REMEMBERED_SECONDS
+        waits = [each.waited for each in self._last[queue] if each.at >= since]
+        return median_low(waits) if waits else None

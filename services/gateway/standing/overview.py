@@ -7,6 +7,7 @@ of nodes, jobs, queues and letters, only of what keeps their own pulls waiting.
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -29,11 +30,14 @@ from shared.bus.topology import (
     GATEWAY_REPORTS,
     distributor_queue,
 )
-from shared.errors import CatalogUnavailableError
+from shared.deadline import Deadline
+from shared.errors import CatalogUnavailableError, DeadlineExceededError
 from shared.models import utcnow
 from shared.states import IN_FLIGHT
 
 FRESH_SECONDS: Final = 0.8
+PATIENCE_SECONDS: Final = 2.0
+"""So long an operator waits for a catalog that does not answer."""
 MOST_AUDIENCES: Final = 1000
 _GATEWAYS: Final = {GATEWAY_EVENTS.name, GATEWAY_NODES.name, GATEWAY_REPORTS.name}
 
@@ -77,12 +81,7 @@ class Overviews:
         if (kept := self._fresh(key)) is not None:
             return kept
         site = await self._standings.now()
-        try:
-            await self._feed.fresh()
-        except CatalogUnavailableError:
-            # Who sees everything may see what was known last, and that the catalog is away.
-            if not audience.admin:
-                raise
+        await self._feed_fresh_for(audience)
         if (kept := self._fresh(key)) is not None:
             return kept  # somebody else has asked meanwhile
         began = time.monotonic()
@@ -92,6 +91,15 @@ class Overviews:
         while len(self._kept) > MOST_AUDIENCES:
             del self._kept[next(iter(self._kept))]
         return view
+
+    async def _feed_fresh_for(self, audience: Audience) -> None:
+        """Who sees everything may see what was known last, and that the catalog is away."""
+        if not audience.admin:
+            await self._feed.fresh()
+            return
+        with suppress(CatalogUnavailableError, DeadlineExceededError):
+            async with Deadline.after(PATIENCE_SECONDS).bound("looking what has changed"):
+                await self._feed.fresh()
 
     def _fresh(self, key: tuple[Audience, tuple[str, ...]]) -> View | None:
         kept = self._kept.get(key)

@@ -32,6 +32,20 @@ USERS_OWN: Final = frozenset(
         "not_as_this_user",
         "import_place_not_allowed",
         "archive_not_found",
+        "archive_invalid",
+        "archive_too_large",
+        "image_not_in_archive",
+        "disk_damaged",
+        "disk_unclean",
+        "disk_unsupported",
+        "tree_invalid",
+        "tree_unreadable",
+        "tree_changed",
+        "tree_too_large",
+        "layer_too_large",
+        "image_too_large",
+        "image_unsupported",
+        "image_limit",
         "quota_exceeded",
         "cancelled",
     }
@@ -191,7 +205,10 @@ def _nodes_lost(facts: Facts) -> Iterator[Found]:
     share = facts.nodes.lost / (facts.nodes.lost + facts.nodes.alive)
     if of_jobs or share >= LOST_SHARE:
         have = _count(facts.nodes.lost, "node is not heard", "nodes are not heard")
-        running = f", {of_jobs} of them in running jobs" if of_jobs else ""
+        which = (
+            "it is" if facts.nodes.lost == 1 else f"{min(of_jobs, facts.nodes.lost)} of them are"
+        )
+        running = f"; {which} in running jobs" if of_jobs else ""
         yield _warning(
             f"{have} any more{running}: check that dray's node agent runs there and reaches the "
             "event bus; `dray nodes --lost` names them."

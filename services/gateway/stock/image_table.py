@@ -6,7 +6,9 @@ well. So the best few are kept while all are looked at, a thousand at a time.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, NamedTuple, Protocol
@@ -15,6 +17,7 @@ from services.gateway.access import listed
 from services.gateway.auth.identity import Principal
 from services.gateway.directory import Directory, Entry
 from services.gateway.expiring import last_use
+from services.gateway.standing.audience import Audience
 from services.gateway.stock.pack_ledger import PackLedger
 from shared.errors import DrayError
 
@@ -23,6 +26,8 @@ Order = Literal["asc", "desc"]
 
 AT_ONCE: Final = 2
 MOST_ASKING: Final = 64
+MOST_OF_ONE: Final = 16
+"""A user who asks without end leaves room for others. The public is one, and admins are free."""
 _PIECE: Final = 250
 _SLICE_SECONDS: Final = 0.002
 _NEVER: Final = float(1 << 52)
@@ -86,18 +91,27 @@ class ImageTables:
         self._feed = feed
         self._ledger = ledger
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._asking = 0
+        self._asking: Counter[Audience] = Counter()
 
     async def page(self, principal: Principal, wanted: Wanted) -> Page:
-        if self._asking >= MOST_ASKING:
-            raise TooManyTablesError("many tables are being made already: ask again in a moment")
-        self._asking += 1
-        try:
+        with self._place(Audience.of(principal)):
             await self._feed.fresh()
             async with self._turns:
                 return await self._page(principal, wanted)
+
+    @contextmanager
+    def _place(self, audience: Audience) -> Iterator[None]:
+        """Counts who waits for a table, or has it made."""
+        too_many = not audience.admin and self._asking[audience] >= MOST_OF_ONE
+        if too_many or self._asking.total() >= MOST_ASKING:
+            raise TooManyTablesError("many tables are being made already: ask again in a moment")
+        self._asking[audience] += 1
+        try:
+            yield
         finally:
-            self._asking -= 1
+            self._asking[audience] -= 1
+            if not self._asking[audience]:
+                del self._asking[audience]
 
     async def _page(self, principal: Principal, wanted: Wanted) -> Page:
         value = self._value(principal, wanted.sort)

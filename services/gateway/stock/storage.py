@@ -16,13 +16,18 @@ from shared.catalog.interface import Catalog, Change
 from shared.catalog.standing_records import StorageRecord, storage_key
 from shared.deadline import Deadline
 from shared.events import StorageReported
+from shared.logging import get_logger
 from shared.models import utcnow
 from shared.settings.site import SystemSettings
 
 KEEP: Final = timedelta(days=7)
 FRESH_SECONDS: Final = 5.0
 MOST_PLACES: Final = 500
+MOST_STORES: Final = 100
+"""Nothing says which stores a site has: more than these are a mistake of whoever tells of them."""
 _BATCH: Final = 100
+
+log = get_logger(__name__)
 
 Kind = Literal["directory", "store"]
 
@@ -55,12 +60,19 @@ class StorageBook:
         said_at = min(event.time, utcnow())
         kind: Kind = "store" if event.system is None else "directory"
         key = storage_key(kind, event.system or event.store or "")
+        if kind == "store" and await self._is_one_too_many(key):
+            log.warning("store_not_noted", store=event.store, stores=MOST_STORES)
+            return
 
         def step(found: StorageRecord | None) -> Change[StorageRecord] | None:
             after = _told(found, key, kind, event, said_at)
             return None if after is None else Change(after)
 
         await self._storage.change(key, step, Deadline.after(self._timeout))
+
+    async def _is_one_too_many(self, key: str) -> bool:
+        known = [each.key for each in await self._records() if each.kind == "store"]
+        return len(known) >= MOST_STORES and key not in known
 
     async def stores(self) -> tuple[StoreView, ...]:
         return tuple(

@@ -15,7 +15,15 @@ import pytest
 from cli import doctor, doctor_gateways, doctor_machine, doctor_site
 from cli.doctor import Wish
 from cli.findings import Finding, Verdict
-from shared.api import DeadLettersView, DeadLetterView, NodesView, NodeView, QueueView, SystemsView
+from shared.api import (
+    DeadLettersView,
+    DeadLetterView,
+    NodesView,
+    NodeView,
+    QueueView,
+    SystemsView,
+    Worry,
+)
 from shared.api.account import WhoAmI
 from shared.states import State
 from tests.support.ports import free_port
@@ -41,6 +49,7 @@ def well(served: Served) -> Served:
     script.on("GET /readyz", Reply(b'{"status": "ok", "checks": {"catalog": "ok"}}'))
     script.on("GET /api/v1/whoami", says(ME))
     script.on("GET /api/v1/systems", says(SystemsView(items=("daint",))))
+    script.on("GET /api/v1/overview", Reply(b'{"worries": []}'))
     script.on("GET /api/v1/queue", says(QueueView(items=())))
     script.on("GET /api/v1/admin/dead-letters", says(DeadLettersView(items=())))
     script.on("GET /api/v1/nodes", says(_nodes(datetime.now(UTC))))
@@ -67,7 +76,7 @@ def _found(findings: Iterable[Finding]) -> dict[str, Finding]:
 def test_where_all_is_well_nothing_is_broken(well: Served) -> None:
     found = _found(doctor_gateways.examined(well[0]))
     assert {finding.verdict for finding in found.values()} == {Verdict.OK}
-    about_site = {"systems", "queue", "events", "nodes"}
+    about_site = {"systems", "site", "queue", "events", "nodes"}
     assert found.keys() == {"gateway", "version", "clock", "identity"} | about_site
     assert found["identity"].text == "you are ada, by munge (you may: read, pull)"
 
@@ -141,6 +150,19 @@ def test_pulls_that_nobody_works_on_point_at_who_should(
     assert found["queue"].verdict is Verdict.NOTE
     assert service in found["queue"].advice
     assert "1 of 1 node silent" in found["nodes"].text
+
+
+def test_what_the_dashboard_is_red_for_is_broken_here_too(well: Served) -> None:
+    url, script = well
+    no_room = Worry(code="image_directory_low", level="critical", message="1 GiB left: make room.")
+    slow = Worry(code="catalog_slow", level="warning", message="It takes 2 s: see its disk.")
+    dead = Worry(code="dead_letters", level="warning", message="1 event has failed for good.")
+    body = json.dumps({"worries": [each.model_dump() for each in (no_room, slow, dead)]})
+    script.on("GET /api/v1/overview", Reply(body.encode()))
+    found = [each for each in doctor_gateways.examined(url) if each.about == "site"]
+    assert [each.verdict for each in found] == [Verdict.BROKEN, Verdict.NOTE]
+    assert found[0].text == no_room.message
+    assert "image_directory_low" in found[0].advice
 
 
 def test_nodes_of_all_pages_are_counted(well: Served) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from cli.gateway import PAGE
 from cli.site_now import SiteNow
 from cli.top_view import frame
-from shared.api import Overview, PullView, QueueView, StageStanding, Worry
+from shared.api import Overview, PullView, QueueStanding, QueueView, StageStanding, Worry
 from shared.models import utcnow
 from shared.states import IN_FLIGHT, State
 from tests.support.scripted_gateway import Reply, Script, problem, says, scripted_gateway
@@ -67,6 +67,29 @@ def test_a_quiet_site_says_so() -> None:
     site.asked(raw(overview(0)), [], None)
     assert "nobody is waiting" in drawn(site)
     assert "dray pull debian:12" in drawn(site)
+
+
+def test_nobody_is_said_to_wait_where_nothing_was_asked_for() -> None:
+    site = SiteNow()
+    low = Worry(code="image_directory_low", level="critical", message="no room")
+    site.asked(raw(overview(0, low)), [], None)
+    assert "users cannot pull" in drawn(site).splitlines()[0]
+    letters = Worry(code="dead_letters", level="warning", message="one failed")
+    site.asked(raw(overview(0, letters)), [], None)
+    assert "nobody is waiting, but something needs a look" in drawn(site).splitlines()[0]
+
+
+def test_queues_have_their_whole_names_on_a_narrow_screen_and_their_numbers_near() -> None:
+    site = SiteNow()
+    names = ("converter.checks", "distributor.daint")
+    queues = tuple(
+        QueueStanding(name=name, waiting=3, consumers=2, oldest_seconds=9) for name in names
+    )
+    site.asked(raw(overview(0).model_copy(update={"queues": queues})), [], None)
+    for width in (40, 160):
+        [row] = [line for line in drawn(site, width).splitlines() if ".checks" in line]
+        assert row.split()[:3] == ["converter.checks", "3", "2"]
+        assert len(row.rstrip()) < 60
 
 
 def test_markup_and_control_characters_of_strangers_are_text() -> None:

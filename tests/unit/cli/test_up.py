@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.errors import UsageError
-from cli.up import _build, _tell, _warn_if_open, settings_for
+from cli.up import _build, _make_own_directories, _tell, _warn_if_open, settings_for
 from shared.errors import MissingDependencyError
 from tests.support.scripted_gateway import scripted_agent
 
@@ -34,6 +34,15 @@ def test_without_a_word_it_serves_one_system_on_loopback(monkeypatch: pytest.Mon
     assert settings.gateway.listen == "127.0.0.1:7600"
     assert settings.data_dir == Path("/var/lib/dray")
     assert settings.agent.system in settings.systems
+
+
+def test_image_directories_among_its_own_data_are_there_from_the_start(tmp_path: Path) -> None:
+    config = tmp_path / "dray.yaml"
+    mine, shared = tmp_path / "data/images", tmp_path / "mounted/later"
+    config.write_text(f"systems: {{a: {{image_dir: {mine}}}, b: {{image_dir: {shared}}}}}\n")
+    _make_own_directories(settings_for(config, None, tmp_path / "data"))
+    assert mine.is_dir()
+    assert not shared.exists(), "a file system that is not mounted is not written beneath"
 
 
 def test_an_ordinary_user_s_data_go_where_xdg_says(monkeypatch: pytest.MonkeyPatch) -> None:

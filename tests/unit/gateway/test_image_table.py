@@ -151,3 +151,18 @@ async def test_more_tables_than_can_be_made_are_refused(monkeypatch: pytest.Monk
         *(table.page(ADMIN, Wanted((SYSTEM,))) for _ in range(3)), return_exceptions=True
     )
     assert [type(each) for each in said].count(TooManyTablesError) == 1
+
+
+async def test_one_user_who_asks_without_end_leaves_room_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.gateway.stock.image_table.MOST_ASKING", 4)
+    monkeypatch.setattr("services.gateway.stock.image_table.MOST_OF_ONE", 2)
+    table, _ = tables([image()])
+    asking = [ADA] * 9 + [BOB, NOBODY]
+    said = await asyncio.gather(
+        *(table.page(who, Wanted((SYSTEM,))) for who in asking), return_exceptions=True
+    )
+    assert [type(each) for each in said[:9]].count(TooManyTablesError) == 7
+    assert [isinstance(each, Page) for each in said[9:]] == [True, True]
+    assert isinstance(await table.page(ADA, Wanted((SYSTEM,))), Page)

@@ -106,3 +106,18 @@ async def test_who_follows_a_gateway_that_stops_is_let_go() -> None:
     with pytest.raises(GatewayStoppingError), looking.following("a", news):
         pass
     assert works.ended == ["a"]
+
+
+async def test_operators_follow_however_many_others_do() -> None:
+    works = Clockwork()
+    looking = Looking(works.look, most=1)
+    news = asyncio.Event()
+    with looking.following("a", news, free=True), looking.following("a", news):
+        with looking.following("b", news, free=True) as seen:
+            assert await heard(news, Deadline.after(5))
+            assert seen.error is None
+        with pytest.raises(TooManyFollowersError), looking.following("b", news):
+            pass
+    with looking.following("b", news):
+        pass
+    await looking.stop()

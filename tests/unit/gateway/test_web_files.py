@@ -75,3 +75,10 @@ def test_styles_name_only_variables_that_are_there() -> None:
     scripts = "".join(path.read_text() for path in SCRIPTS)
     defined = set(re.findall(r"(--[\w-]+):", styles)) | set(re.findall(r'"(--[\w-]+)"', scripts))
     assert set(re.findall(r"var\((--[\w-]+)", styles)) <= defined
+
+
+def test_text_that_turns_its_order_round_leaves_its_neighbours_alone() -> None:
+    [elements] = re.findall(
+        r"^([^{}\n]+) { unicode-bidi: isolate; }", (WEB / "css/base.css").read_text(), re.MULTILINE
+    )
+    assert {"span", "code", "a", "b"} <= set(elements.split(", "))

@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 
+from services.converter.disks import errors as of_disks
+from services.converter.sources import errors as of_archives
+from services.converter.trees import errors as of_trees
 from services.gateway.directory import Entry, Flow
 from services.gateway.standing.pulls import LATELY, PullStandings, pull_standings
-from services.gateway.standing.worries import CODES, Facts, worries
+from services.gateway.standing.worries import CODES, USERS_OWN, Facts, worries
 from services.gateway.stock.storage import LowDirectory
 from shared.api import JobsStanding, NodesStanding, QueueStanding
+from shared.errors import InvalidInputError
 from shared.models import utcnow
 from shared.states import State
 
@@ -121,7 +125,16 @@ TROUBLES: list[tuple[str, str, dict[str, Any], str]] = [
         "nodes_lost",
         "warning",
         {"jobs": JobsStanding(running=5, nodes=500, pending=0, failed=0, lost=2)},
-        "3 nodes are not heard any more, 2 of them in running jobs",
+        "3 nodes are not heard any more; 2 of them are in running jobs",
+    ),
+    (
+        "nodes_lost",
+        "warning",
+        {
+            "nodes": NodesStanding(alive=99, lost=1),
+            "jobs": JobsStanding(running=2, nodes=9, pending=0, failed=0, lost=2),
+        },
+        "1 node is not heard any more; it is in running jobs",
     ),
     ("nodes_lost", "warning", {"nodes": NodesStanding(alive=9, lost=1)}, "1 node is not heard"),
     ("dead_letters", "warning", {"dead_letters": 1}, "1 event has failed for good"),
@@ -209,3 +222,13 @@ def test_a_clock_that_is_ahead_makes_no_negative_age() -> None:
     made = PullStandings()
     made.add(entry(State.INIT, -60), NOW)
     assert made.stages[State.INIT].oldest_seconds == 0
+
+
+def test_what_is_wrong_with_a_users_own_files_is_not_the_sites_worry() -> None:
+    imports = {
+        error.code
+        for module in (of_archives, of_disks, of_trees)
+        for error in vars(module).values()
+        if isinstance(error, type) and issubclass(error, InvalidInputError)
+    }
+    assert imports - {InvalidInputError.code} <= USERS_OWN

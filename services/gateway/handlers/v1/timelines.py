@@ -4,7 +4,7 @@ from aiohttp import web
 
 from services.gateway.auth.identity import principal_of
 from services.gateway.handlers.v1.jobs import JobPath
-from services.gateway.jobs.timelines import JobTimelines
+from services.gateway.jobs.timelines import JobTimelines, TooManyTimelinesError
 from services.gateway.jobs.views import JobViews
 from shared.api import API, JobTimeline
 from shared.errors import NotFoundError
@@ -22,7 +22,12 @@ class TimelineHandlers:
     def routes(self) -> list[web.RouteDef]:
         return [web.get(f"{API}/jobs/{{job_id}}/timeline", self.get_timeline)]
 
-    @operation(path=JobPath, gives={200: JobTimeline}, problems=(NotFoundError,), needs="identity")
+    @operation(
+        path=JobPath,
+        gives={200: JobTimeline},
+        problems=(NotFoundError, TooManyTimelinesError),
+        needs="identity",
+    )
     async def get_timeline(self, request: web.Request) -> web.Response:
         """A job's time line: from its reservation to its end, and how its nodes got its images.
 
