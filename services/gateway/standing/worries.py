@@ -226,7 +226,7 @@ def _dead_letters(facts: Facts) -> Iterator[Found]:
 
 def _outbox_stuck(facts: Facts) -> Iterator[Found]:
     if facts.unsettled_seconds and facts.bus:
-        yield _warning(
+        yield _critical(
             f"Events have been waiting in the outbox for {_minutes(facts.unsettled_seconds)} and "
             "the bus does not take them: see event_kept_in_outbox in the gateways' logs."
         )

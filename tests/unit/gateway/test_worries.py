@@ -138,7 +138,7 @@ TROUBLES: list[tuple[str, str, dict[str, Any], str]] = [
     ),
     ("nodes_lost", "warning", {"nodes": NodesStanding(alive=9, lost=1)}, "1 node is not heard"),
     ("dead_letters", "warning", {"dead_letters": 1}, "1 event has failed for good"),
-    ("outbox_stuck", "warning", {"unsettled_seconds": 90.0}, "90 s"),
+    ("outbox_stuck", "critical", {"unsettled_seconds": 90.0}, "90 s"),
     (
         "gateway_behind",
         "warning",
