@@ -90,3 +90,45 @@ async def _outlined(page: Page) -> bool:
             }"""
         )
     )
+
+
+async def test_addresses_of_images_lead_back_to_them(dashboard: Dashboard, open_page: Open) -> None:
+    """Whatever stands in a reference: an address is cut at its ? and its #."""
+    async with open_page(dashboard.token()) as seen:
+        for reference in (
+            "a/b?x=1#y:1",
+            "a/100%/c++:1",
+            "a/%2e%2e/b:1",
+            "größe/☃:é",
+            "h:5000/x@sha256:0",
+        ):
+            image = {"system": "s y?", "type": "custom", "reference": reference}
+            found = await seen.page.evaluate(
+                """async (image) => {
+                    const { imageAddress } = await import("/web/js/parts/names.js");
+                    const { pageOf } = await import("/web/js/pages.js");
+                    const link = document.createElement("a");
+                    link.href = imageAddress(image);
+                    return pageOf(link.hash.slice(1)).parameters;
+                }""",
+                image,
+            )
+            assert found == image
+
+
+async def test_copying_works_over_plain_http(dashboard: Dashboard, open_page: Open) -> None:
+    """Where browsers give pages no clipboard."""
+    async with open_page(dashboard.token()) as seen:
+        await seen.page.context.grant_permissions(["clipboard-read"])
+        await seen.page.evaluate(
+            """async () => {
+                window.reader = navigator.clipboard;
+                Object.defineProperty(navigator, "clipboard", { value: undefined });
+                const { copyButton } = await import("/web/js/parts/facts.js");
+                document.getElementById("main").append(copyButton("Copy it", () => "nid[001-128]"));
+            }"""
+        )
+        button = seen.page.get_by_role("button", name="Copy it")
+        await button.click()
+        await expect(button).to_have_text("Copied")
+        assert await seen.page.evaluate("() => window.reader.readText()") == "nid[001-128]"

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
-from tests.support.browser import PHONE, Open, Watched, watched_page
+from tests.support.browser import PHONE, WALL, Open, Watched, watched_page
 from tests.support.contrast import texts
 from tests.support.site import CHECKOUT
 
@@ -103,3 +103,12 @@ async def test_a_phone_shows_all_of_it_without_scrolling_sideways(open_scene: Op
                 "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
             )
             assert wide[0] <= wide[1], f"{path} is {wide[0]} wide on {wide[1]}"
+
+
+async def test_a_wall_shows_all_of_the_overview(open_scene: Open) -> None:
+    async with open_scene(size=WALL) as seen:
+        await at(seen, "#/")
+        await expect(seen.main.get_by_role("listitem").filter(has_text="warning")).to_have_count(4)
+        await expect(seen.main.get_by_role("img", name="Nodes of jobs")).to_be_visible()
+        tall = await seen.page.evaluate("() => document.documentElement.scrollHeight")
+        assert tall <= WALL[1]

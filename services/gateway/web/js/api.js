@@ -1,5 +1,6 @@
 // Asks the gateway. Who asks is in the header, never in a URL: those are kept in logs.
 
+import { setClock } from "./format.js";
 import { token } from "./session.js";
 
 const API = "/api/v1";
@@ -37,6 +38,8 @@ export async function ask(method, path, query = {}, body = undefined) {
     options.headers["Content-Type"] = "application/json";
   }
   const response = await fetch(`${API}${path}${search}`, options);
+  // Right to the second, and told with the very first answer.
+  setClock(response.headers.get("Date"));
   if (!response.ok) throw await refusalOf(response);
   return response.status === 204 ? null : response.json();
 }

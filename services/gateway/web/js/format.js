@@ -13,6 +13,11 @@ export function number(count) {
   return count === null || count === undefined ? "–" : Math.round(count).toLocaleString("en");
 }
 
+/** "1 image", "2 images". */
+export function counted(count, one) {
+  return `${number(count)} ${one}${count === 1 ? "" : "s"}`;
+}
+
 export function percent(part, whole) {
   return whole ? `${Math.floor((100 * part) / whole)} %` : "–";
 }
@@ -41,13 +46,19 @@ export function roughAge(seconds) {
 }
 
 /** The gateway's clock: ages are told by it, however wrong the clock of this machine is. */
-let ahead = 0;
+let ahead = -Infinity;
+// What the gateway says of its time may come this late: it was kept for others, or held on its way.
+const LATEST_MS = 15000;
 
 export function setClock(instant) {
-  ahead = Date.parse(instant) - Date.now();
+  const told = Date.parse(instant) - Date.now();
+  if (told > ahead || ahead - told > LATEST_MS) ahead = told;
 }
 
-export const now = () => Date.now() + ahead;
+/** A moment of this machine's clock, by the gateway's. */
+export const byGateway = (milliseconds) => milliseconds + (Number.isFinite(ahead) ? ahead : 0);
+
+export const now = () => byGateway(Date.now());
 
 export const secondsSince = (instant) => (now() - Date.parse(instant)) / 1000;
 
@@ -69,6 +80,13 @@ export function clock(instant) {
 
 export function moment(instant) {
   return instant ? new Date(instant).toLocaleString("en-GB") : "–";
+}
+
+/** What to give `dray` for it: with its type where it was imported, and as one word of a shell. */
+export function asArgument({ type, reference }) {
+  const short = shortReference(reference).endsWith("…") ? reference : shortReference(reference);
+  const typed = type === "custom" && !short.startsWith("custom:") ? `custom:${short}` : short;
+  return /^[\w./:@+-]+$/.test(typed) ? typed : `'${typed.replaceAll("'", "'\\''")}'`;
 }
 
 /** As people write it: docker.io/library/debian:12 is debian:12. The whole stands in the title. */

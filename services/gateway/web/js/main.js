@@ -1,8 +1,8 @@
 // The frame: which page is shown, who looks, which system, how fresh it all is.
 
 import { get } from "./api.js";
-import { make, say } from "./dom.js";
-import { clock } from "./format.js";
+import { make, say, sayWithCode } from "./dom.js";
+import { byGateway, clock, now } from "./format.js";
 import { PAGES, pageOf } from "./pages.js";
 import { forget, isAdmin, keep, takeFromAddress, token } from "./session.js";
 import { Store } from "./store.js";
@@ -12,7 +12,7 @@ const NOBODY = { name: "nobody", uid: null, gids: [], scopes: [], via: "nobody" 
 
 const at = (id) => document.getElementById(id);
 const main = at("main");
-const store = new Store(signedOut);
+const store = new Store((problem) => signedOut(problem, true));
 let shown = null;
 let title = "";
 let who = NOBODY;
@@ -24,8 +24,8 @@ function freshness() {
     connecting: since ? "connecting again…" : "connecting…",
     live: "live",
     polling: "live, by asking every 3 s",
-    stale: `stale: as of ${since ? clock(since) : "never"}. ${problem}`,
-    unreached: `not reached yet. ${problem}`,
+    stale: `stale: as of ${since ? clock(byGateway(since)) : "never"} · ${problem}`,
+    unreached: `not reached yet: ${problem}`,
   };
   const chip = at("freshness");
   chip.dataset.state = state;
@@ -80,18 +80,32 @@ async function systems() {
   at("system-choice").hidden = items.length < 2;
 }
 
+function follow() {
+  store.start(at("system").value || null, who.via !== "nobody");
+}
+
 function signIn(problem = "") {
+  at("notice").hidden = true;
   say(at("sign-in-problem"), problem);
   if (at("sign-in").open) return;
   at("token").value = "";
   at("sign-in").showModal();
 }
 
-/** A token that ended, or was taken back. */
-function signedOut(problem) {
+/**
+ * A token that ended, or was taken back. Whoever brought it hears of it at once; a screen that shows
+ * the page goes on with what all may see, and says so.
+ */
+function signedOut(problem, isLooking = false) {
   if (!token()) return signIn(problem.message);
   forget();
-  return begin(`You are signed out: ${problem.message}`);
+  if (!isLooking) return begin(`You are signed out: ${problem.message}`);
+  const asOf = clock(now());
+  return begin().then(() => {
+    if (at("sign-in").open) return;
+    sayWithCode(at("notice-words"), `Signed out at ${asOf}: ${problem.message}. This is what everybody may see.`);
+    at("notice").hidden = false;
+  });
 }
 
 /** Whoever it is now: all that was shown for somebody else is gone before anything is asked. */
@@ -120,7 +134,7 @@ async function begin(reason = "") {
   }
   say(at("who"), who.via === "nobody" ? "Sign in" : `${who.name} · sign out`);
   nav();
-  store.start(at("system").value || null);
+  follow();
   route();
   if (reason || problem) signIn(reason || problem.message);
   systems().catch(() => { at("system-choice").hidden = true; });
@@ -138,13 +152,14 @@ at("sign-in").addEventListener("close", () => {
   keep(given);
   begin();
 });
+at("notice-sign-in").addEventListener("click", () => signIn());
 at("theme").addEventListener("click", () => {
   const root = document.documentElement;
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
   localStorage.setItem("dray.theme", root.dataset.theme);
 });
-at("system").addEventListener("change", () => { store.start(at("system").value || null); route(); });
+at("system").addEventListener("change", () => { follow(); route(); });
 at("skip").addEventListener("click", (event) => {
   // Its address is no page's.
   event.preventDefault();
@@ -153,7 +168,10 @@ at("skip").addEventListener("click", (event) => {
 addEventListener("hashchange", () => {
   const before = token();
   takeFromAddress();
-  if (token() !== before) return begin();
+  if (token() !== before) {
+    at("notice").hidden = true;
+    return begin();
+  }
   route();
   scrollTo(0, 0);
   main.focus({ preventScroll: true });

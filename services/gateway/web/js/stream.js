@@ -5,6 +5,7 @@ import { headers, refusalOf } from "./api.js";
 
 // The gateway says something at least every 15 s.
 const SILENCE_MS = 25000;
+const SILENT = new Error("nothing was heard for a while");
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 15000;
 
@@ -40,11 +41,15 @@ export class Stream {
   #abort = null;
   #timer = null;
   #closed = false;
+  #saidAt = Date.now();
+  #shown = () => { if (!document.hidden) this.awake(); };
 
   constructor(path, heard, state) {
     this.#path = path;
     this.#heard = heard;
     this.#state = state;
+    addEventListener("online", this.#shown);
+    document.addEventListener("visibilitychange", this.#shown);
     this.#run();
   }
 
@@ -52,11 +57,20 @@ export class Stream {
     this.#closed = true;
     clearTimeout(this.#timer);
     this.#abort?.abort();
+    removeEventListener("online", this.#shown);
+    document.removeEventListener("visibilitychange", this.#shown);
+  }
+
+  /** Perhaps this machine has slept: what it was connected to may be gone, and nobody has told it. */
+  awake() {
+    if (Date.now() - this.#saidAt > SILENCE_MS) this.#abort?.abort(SILENT);
+    this.retry();
   }
 
   /** Now, rather than after the pause. */
   retry() {
-    if (this.#timer === null) return;
+    if (this.#timer === null || this.#closed) return;
+    this.#pause = FIRST_PAUSE_MS;
     clearTimeout(this.#timer);
     this.#timer = null;
     this.#run();
@@ -81,6 +95,8 @@ export class Stream {
       if (refused && problem.status < 500 && problem.status !== 429) return;
       pause = problem.retryAfter ? problem.retryAfter * 1000 : null;
     }
+    // Whoever was told may have closed it.
+    if (this.#closed) return;
     // Many pages that lost one gateway must not come back in the same moment.
     const wait = pause ?? this.#pause * (0.5 + Math.random() / 2);
     this.#pause = Math.min(LONGEST_PAUSE_MS, this.#pause * 2);
@@ -88,11 +104,12 @@ export class Stream {
   }
 
   async #follow() {
-    this.#abort = new AbortController();
+    const abort = (this.#abort = new AbortController());
     let silence = null;
     const awake = () => {
+      this.#saidAt = Date.now();
       clearTimeout(silence);
-      silence = setTimeout(() => this.#abort.abort(new Error("nothing was heard for a while")), SILENCE_MS);
+      silence = setTimeout(() => abort.abort(SILENT), SILENCE_MS);
     };
     awake();
     try {
@@ -100,7 +117,7 @@ export class Stream {
       const response = await fetch(this.#path, {
         headers: { ...headers(), ...resume, Accept: "text/event-stream" },
         cache: "no-store",
-        signal: this.#abort.signal,
+        signal: abort.signal,
       });
       if (response.status === 204) return true;
       if (!response.ok) throw await refusalOf(response);

@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { make, section } from "../dom.js";
-import { ago, bytes, number, shortReference, until } from "../format.js";
+import { ago, asArgument, bytes, number, shortReference, until } from "../format.js";
 import { copyButton, factList, refusal } from "../parts/facts.js";
 import { recipe } from "../parts/recipe.js";
 
@@ -27,7 +27,7 @@ function about(image) {
 }
 
 function running(image) {
-  const command = `dray run ${image.reference}`;
+  const command = `dray run ${asArgument(image)}`;
   const facts = factList("rows");
   facts.set({
     "Entrypoint": code(words(image.entrypoint)),

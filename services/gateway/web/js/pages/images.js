@@ -1,14 +1,18 @@
 // What is READY: size, what is shared, who used it and until when it stays.
 
 import { get } from "../api.js";
-import { keyed, make, say, section, table } from "../dom.js";
-import { ago, bytes, moment, number, percent, secondsSince, shortReference, until } from "../format.js";
+import { keyed, make, say, sayWithCode, section, table } from "../dom.js";
+import { ago, bytes, counted, moment, number, percent, secondsSince, shortReference, until } from "../format.js";
+import { repeatedly } from "../parts/asking.js";
 import { stackedBar } from "../parts/bars.js";
 import { named, refusal } from "../parts/facts.js";
 import { imageAddress } from "../parts/names.js";
 
 const PAGE = 100;
 const TYPING_MS = 250;
+const AGAIN_MS = 60000;
+// Whoever turned so many pages looks for something: the list stays as it is then.
+const MOST_AGAIN = 5 * PAGE;
 const SOON_SECONDS = 2 * 86400;
 const COLUMNS = [
   { title: "Image", sort: "name", first: "asc" }, { title: "System" },
@@ -98,19 +102,25 @@ export const images = {
       keyed(made.body, items, ({ system, type, reference, id, owner }) => `${system}/${type}/${reference} ${id} ${owner}`, row);
     }
 
-    async function ask(next) {
+    /** The page that begins at `next`, and as many more as it takes to have `least` images. */
+    async function ask(next, least = 0) {
       const turn = (asked += 1);
       try {
-        const page = await get("/images/table", { ...order, system: store.system, q: search.value.trim(), limit: PAGE, after: next });
-        if (turn !== asked) return;
-        items = next === null ? page.items : [...items, ...page.items];
+        const found = next === null ? [] : [...items];
+        let page = { next };
+        do {
+          page = await get("/images/table", { ...order, system: store.system, q: search.value.trim(), limit: PAGE, after: page.next });
+          if (turn !== asked) return;
+          found.push(...page.items);
+        } while (page.next !== null && found.length < least);
+        items = found;
         after = page.next;
-        say(ready.beside, `${number(page.total)} images · ${bytes(page.bytes)}`);
-        say(told, items.length ? "" : search.value ? "No image that you may see is called so." : "No image is ready yet. The first comes with: dray pull debian:12");
+        say(ready.beside, `${counted(page.total, "image")} · ${bytes(page.bytes)}`);
+        sayWithCode(told, items.length ? "" : search.value ? "No image that you may see is called so." : "No image is ready yet. The first comes with: `dray pull debian:12`");
         draw();
       } catch (problem) {
         if (turn !== asked) return;
-        say(told, refusal(problem));
+        sayWithCode(told, refusal(problem));
       }
       told.hidden = told.textContent === "";
       made.hidden = items.length === 0;
@@ -119,8 +129,8 @@ export const images = {
     sorting(made, order, () => ask(null));
     more.addEventListener("click", () => ask(after));
     search.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => ask(null), TYPING_MS); });
-    ask(null);
+    const again = repeatedly(async () => { if (items.length <= MOST_AGAIN) await ask(null, items.length); }, AGAIN_MS);
     const aging = setInterval(draw, 15000);
-    return { close() { clearInterval(aging); clearTimeout(typing); } };
+    return { close() { again.close(); clearInterval(aging); clearTimeout(typing); } };
   },
 };

@@ -89,7 +89,7 @@ export const job = {
     way.append(wayTold);
     grid.element.hidden = pinned.hidden = hostlists.details.hidden = trouble.hidden = way.hidden = true;
     holder.append(nodes, trouble, way);
-    let latest = null, listsAt = 0;
+    let latest = null, listsAt = 0, isWayTold = false;
 
     async function pick(name) {
       const letter = grid.letterOf(name);
@@ -147,14 +147,22 @@ export const job = {
       },
     });
     const timeline = repeatedly(async () => {
-      if (latest === null || latest.node_count === 0) return;
+      if (latest === null || latest.node_count === 0 || isWayTold) return;
       const view = await get(`/jobs/${encodeURIComponent(jobId)}/timeline`);
       wayTold.hidden = true;
       line.update(view, latest.node_count);
-      if (view.marks.some(({ moment: name }) => name === "released")) timeline.close();
+      isWayTold = view.marks.some(({ moment: name }) => name === "released");
     }, TIMELINE_MS, (problem) => { wayTold.hidden = false; say(wayTold, refusal(problem)); });
     return {
-      update() { if (latest) showHead(latest); },
+      update({ jobs }) {
+        if (latest) showHead(latest);
+        // Schedulers count anew one day: the same number, another job.
+        const isAnother = (each) => each.job_id === jobId && each.announced_at !== latest.announced_at;
+        if (!stream.ended || !latest || !jobs?.some(isAnother)) return;
+        latest = null;
+        isWayTold = false;
+        stream.again();
+      },
       close() {
         stream.close();
         timeline.close();

@@ -24,7 +24,7 @@ function row(names) {
     make("td", {}, make("div", { className: "barred" }, bar, ready)), age);
   made.update = (job) => {
     say(link, job.job_id);
-    link.href = `#/jobs/${job.job_id}`;
+    link.href = `#/jobs/${encodeURIComponent(job.job_id)}`;
     const { word, tone } = standing(job);
     say(state, word);
     state.dataset.tone = tone;
@@ -74,7 +74,8 @@ export const jobs = {
         const known = past.length;
         do {
           const page = await get("/jobs", { system: store.system, limit: PAGE, after });
-          past.push(...page.items.filter((job) => job.released_at !== null));
+          const shown = new Set((store.jobs ?? []).map(({ job_id: id }) => id));
+          past.push(...page.items.filter((job) => job.released_at !== null || !shown.has(job.job_id)));
           after = page.next;
         } while (after !== null && past.length === known);
         say(told, past.length ? "" : "No job has ended lately.");
@@ -98,7 +99,7 @@ export const jobs = {
       say(empty, stranger ? "Sign in to see your jobs." : waiting ? "Asking…"
         : "No job runs with images now. A job is shown here once the scheduler has announced it, and says how many of its nodes have its images.");
       const all = store.overview?.jobs?.running ?? null;
-      say(now.beside, all !== null && all > shown.length ? `the newest ${number(shown.length)} of ${number(all)}` : shown.length ? `${number(shown.length)}` : "");
+      say(now.beside, store.moreJobs ? `the newest ${number(shown.length)}${all === null ? "" : ` of ${number(all)}`}` : shown.length ? `${number(shown.length)}` : "");
       keyed(running.body, shown, (job) => job.job_id, () => row(names));
       keyed(older.body, past, (job) => job.job_id, () => row(names));
       const ids = [...shown, ...past].flatMap((job) => job.images);

@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { keyed, make, say, section, table } from "../dom.js";
-import { ago, bytes, moment, number } from "../format.js";
+import { ago, bytes, counted, moment, number } from "../format.js";
 import { repeatedly } from "../parts/asking.js";
 import { AGENTS } from "../parts/cells.js";
 import { copyButton, factList, refusal } from "../parts/facts.js";
@@ -26,7 +26,7 @@ function agentFacts() {
     "CPUs": node.capacity ? number(node.capacity.cpus) : null,
     "Memory": node.capacity ? bytes(node.capacity.memory_bytes) : null,
     "Booted": node.capacity ? moment(node.capacity.booted_at) : null,
-    "Cache": node.capacity?.cache ? `${bytes(node.capacity.cache.used_bytes)} in ${number(node.capacity.cache.images)} images` : null,
+    "Cache": node.capacity?.cache ? `${bytes(node.capacity.cache.used_bytes)} in ${counted(node.capacity.cache.images, "image")}` : null,
   });
   return { facts, show };
 }
@@ -101,7 +101,7 @@ export const nodes = {
         told.hidden = shown.length > 0;
         say(told, names.length ? "No node of this system is called so." : "No agent of this system was heard yet. Each node runs one: dray-agent.");
         grid.show(shown, places === null ? letters : places.map((n) => letters[n]));
-        say(all.beside, places === null ? `${number(names.length)} nodes` : `${number(shown.length)} of ${number(names.length)} nodes`);
+        say(all.beside, places === null ? counted(names.length, "node") : `${number(shown.length)} of ${counted(names.length, "node")}`);
       } catch (wrong) {
         if (!(wrong instanceof HostlistError)) throw wrong;
         filter.setAttribute("aria-invalid", "true");

@@ -103,7 +103,7 @@ function pullsPart(title, path, columns, most, empty) {
 function jobsPart() {
   const list = make("ul", { className: "jobs-now" });
   const made = part("Running jobs", "#/jobs", list,
-    [make("p", {}, "No job with images is running. The scheduler announces them; by hand: "), make("pre", {}, "dray run debian:12")], MOST.jobs);
+    [make("p", {}, "No job with images is running. A job is shown once the scheduler has announced it.")], MOST.jobs);
   const trouble = ({ counts }) => (counts.FAILED ?? 0) + (counts.LOST ?? 0);
   const pending = ({ counts }) => counts.PENDING ?? 0;
   made.update = (jobs) => {

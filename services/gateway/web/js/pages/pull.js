@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { make, say, section } from "../dom.js";
-import { age, bytes, moment, number, percent, secondsSince, shortReference } from "../format.js";
+import { age, asArgument, bytes, moment, number, percent, secondsSince, shortReference } from "../format.js";
 import { factList, refusal } from "../parts/facts.js";
 import { imageAddress } from "../parts/names.js";
 import { isUnderWay, progressWords, waitsFor } from "../parts/pull-facts.js";
@@ -154,13 +154,8 @@ function failurePart() {
   made.update = (pull) => {
     made.hidden = pull.state !== "FAILURE";
     words.update(pull.failure);
-    say(command, `dray pull ${quoted(pull.reference)}`);
+    // What was imported comes from a file, which only its owner knows.
+    say(command, pull.type === "custom" ? `dray import FILE ${asArgument(pull).replace("custom:", "")}` : `dray pull ${asArgument(pull)}`);
   };
   return made;
-}
-
-/** A stranger's reference, as a shell takes it for one word. */
-function quoted(reference) {
-  const short = shortReference(reference).endsWith("…") ? reference : shortReference(reference);
-  return /^[\w./:@+-]+$/.test(short) ? short : `'${short.replaceAll("'", "'\\''")}'`;
 }

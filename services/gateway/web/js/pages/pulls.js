@@ -15,7 +15,7 @@ export const pulls = {
   inMenu: true,
   open(holder, { store, query }) {
     const chosen = { text: query.get("q") ?? "", state: query.get("state") ?? "", sort: query.get("sort") ?? "oldest" };
-    if (!(chosen.sort in SORTS)) chosen.sort = "oldest";
+    if (!Object.hasOwn(SORTS, chosen.sort)) chosen.sort = "oldest";
     const found = make("p", { className: "quiet found" });
     const text = make("input", { type: "search", value: chosen.text, placeholder: "image, user, system, reason", autocomplete: "off", spellcheck: false });
     const sort = make("select", {}, ...Object.entries(SORTS).map(([value, { title }]) => make("option", { value }, title)));

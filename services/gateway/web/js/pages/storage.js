@@ -2,13 +2,15 @@
 
 import { get } from "../api.js";
 import { keyed, make, say, section, table } from "../dom.js";
-import { ago, bytes, moment, number, percent } from "../format.js";
+import { ago, bytes, counted, moment, number, percent } from "../format.js";
 import { repeatedly } from "../parts/asking.js";
 import { stackedBar } from "../parts/bars.js";
 import { named, refusal } from "../parts/facts.js";
 import { historyCharts } from "../parts/history.js";
 
 const ASK_MS = 30000;
+// On a fresh site the first figures may come at any moment.
+const SOON_MS = 2000;
 const COLUMNS = [
   { title: "Where" }, { title: "Holds", className: "num" }, { title: "Size", className: "num" }, { title: "Free", className: "num" },
   { title: "Reserve", className: "num", hint: "with less room than this, pulls fail" }, { title: "", className: "wide" }, { title: "Counted", className: "num" },
@@ -46,7 +48,7 @@ function roomRow() {
 function places({ stores, systems }) {
   return [
     ...stores.map((store, n) => ({ key: `store ${n}`, name: stores.length > 1 ? `pack store ${n + 1}` : "pack store", items: `${number(store.packs)} packs`, reserve: 0, ...store })),
-    ...systems.map((system) => ({ key: system.system, name: `images of ${system.system}`, items: `${number(system.images)} images`, reserve: system.reserve_bytes, ...system })),
+    ...systems.map((system) => ({ key: system.system, name: `images of ${system.system}`, items: counted(system.images, "image"), reserve: system.reserve_bytes, ...system })),
   ];
 }
 
@@ -69,6 +71,8 @@ export const storage = {
     room.hidden = sentence.hidden = bars.hidden = true;
     holder.append(make("h1", {}, "Storage"), make("div", { className: "columns uneven" }, sharing, room), charts.element);
 
+    let isCounted = false;
+
     function show(view) {
       const { images, image_bytes: whole, pack_bytes: made, packs: packCount, layers } = view.sharing;
       told.hidden = images > 0;
@@ -76,21 +80,22 @@ export const storage = {
       sentence.hidden = bars.hidden = images === 0;
       const saved = Math.max(0, whole - made);
       say(sentence, `${bytes(whole)} of images are made of ${bytes(made)} of packs: ${percent(saved, whole)} saved.`);
-      sentence.title = `${number(images)} images, ${number(layers)} layers, ${number(packCount)} packs`;
-      wholes.update([{ key: "all", part: whole, tone: "work", title: bytes(whole) }], `${number(images)} images, each for itself: ${bytes(whole)}`);
+      sentence.title = `${counted(images, "image")}, ${counted(layers, "layer")}, ${counted(packCount, "pack")}`;
+      wholes.update([{ key: "all", part: whole, tone: "work", title: bytes(whole) }], `${counted(images, "image")}, each for itself: ${bytes(whole)}`);
       packs.update([
         { key: "packs", part: made, tone: "good", title: `${bytes(made)} of packs` },
         { key: "saved", part: saved, tone: "wait", faint: true, title: `${bytes(saved)} saved` },
       ], `${number(packCount)} packs: ${bytes(made)}, saved ${bytes(saved)}`);
-      say(sharing.beside, `${number(images)} images · ${number(layers)} layers · ${number(packCount)} packs`);
+      say(sharing.beside, `${counted(images, "image")} · ${counted(layers, "layer")} · ${counted(packCount, "pack")}`);
       const known = places(view);
       room.hidden = false;
       rooms.hidden = known.length === 0;
       unseen.hidden = known.length > 0;
+      isCounted = known.length > 0;
       keyed(rooms.body, known, ({ key }) => key, roomRow);
     }
 
-    const asking = repeatedly(async () => show(await get("/storage")), ASK_MS, (problem) => { told.hidden = false; say(told, refusal(problem)); });
+    const asking = repeatedly(async () => show(await get("/storage")), () => (isCounted ? ASK_MS : SOON_MS), (problem) => { told.hidden = false; say(told, refusal(problem)); });
     return {
       close() {
         asking.close();

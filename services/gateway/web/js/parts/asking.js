@@ -1,7 +1,7 @@
 // Asks the gateway again and again while the page is looked at.
 
 /**
- * Calls `ask` at once and then `pause` ms after each answer; `failed(problem)` when it throws.
+ * Calls `ask` at once and then `pause` ms (or as many as it says) after each answer; `failed(problem)` when it throws.
  * Gives `{now(), close()}`. Nobody asks for a tab that is hidden.
  */
 export function repeatedly(ask, pause, failed) {
@@ -17,7 +17,7 @@ export function repeatedly(ask, pause, failed) {
     } finally {
       running = false;
     }
-    if (!closed) timer = setTimeout(round, pause);
+    if (!closed) timer = setTimeout(round, typeof pause === "function" ? pause() : pause);
   };
   const shown = () => { if (!document.hidden) round(); };
   document.addEventListener("visibilitychange", shown);

@@ -237,6 +237,11 @@ class Chart {
   }
 }
 
+/** Whether anything is known of any moment: on a fresh site nothing is, for its first minutes. */
+export function hasFigures({ series }) {
+  return Object.values(series).some((values) => values.some((value) => value !== null));
+}
+
 /** A chart in `holder`: `{element, update({times, series}), close()}`. Unit: bytes, seconds, or a count. */
 export function lineChart(holder, options) {
   return new Chart(holder, options);

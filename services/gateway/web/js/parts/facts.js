@@ -34,14 +34,28 @@ export function copyButton(name, textOf) {
   const button = make("button", { type: "button", className: "small", "aria-label": name }, "Copy");
   button.addEventListener("click", async () => {
     try {
-      await navigator.clipboard.writeText(textOf());
+      await copy(textOf());
       button.textContent = "Copied";
     } catch {
-      button.textContent = "Select it by hand: the browser does not allow it here";
+      button.textContent = "Select it by hand: the browser does not allow it";
     }
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   });
   return button;
+}
+
+/** Over plain http browsers have no clipboard for pages, but still copy what is selected. */
+async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const focused = document.activeElement;
+  const area = make("textarea", { className: "hidden", value: text, "aria-hidden": "true" });
+  document.body.append(area);
+  area.select();
+  const copied = document.execCommand("copy");
+  area.remove();
+  focused?.focus({ preventScroll: true });
+  if (!copied) throw new Error("nothing was copied");
+  return undefined;
 }
 
 /** What is only for some: said calmly, with what to do. */

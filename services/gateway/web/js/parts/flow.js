@@ -30,7 +30,7 @@ function station({ state }) {
   const made = make("li", { className: `station station-${state.toLowerCase()}` },
     make("a", { href: path }, make("span", { className: "name" }, state), make("span", { className: "figures" }, count, queue), detail, make("i", { className: "fill" })));
   made.update = (stage) => {
-    say(count, stage.count === null ? "–" : number(stage.count));
+    say(count, stage.count === null ? "" : number(stage.count));
     say(detail, detailOf(stage));
     made.dataset.tone = toneOf(stage);
     made.classList.toggle("none", !stage.count);
@@ -51,7 +51,7 @@ function toneOf({ state, count, waiting }) {
 }
 
 function detailOf({ state, count, waiting, oldest_seconds: oldest }) {
-  if (state === "READY") return count === null ? "images" : "in the last hour";
+  if (state === "READY") return count === null ? "see the images" : "in the last hour";
   if (state === "FAILURE") return count ? "see why" : "none";
   if (!count) return "none";
   const words = waiting ? [`${number(waiting)} waiting`] : [];

@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { make, say, section } from "../dom.js";
 import { repeatedly } from "./asking.js";
-import { lineChart } from "./charts.js";
+import { hasFigures, lineChart } from "./charts.js";
 import { refusal } from "./facts.js";
 
 const ASK_MS = 60000;
@@ -43,7 +43,9 @@ export function historyCharts() {
     const wanted = hours;
     const view = await get("/history", { hours: wanted });
     if (wanted !== hours) return asking.now();
-    told.hidden = view.times.length > 1;
+    const isKnown = hasFigures(view);
+    told.hidden = isKnown;
+    holder.hidden = !isKnown;
     say(told, "The first figures come after two minutes: the gateways note how things stand once a minute.");
     charts ??= CHARTS.map((each) => ({ each, chart: lineChart(holder, { ...each, series: [] }) }));
     for (const { each, chart } of charts) chart.update({ times: view.times, series: seriesOf(each, view) });

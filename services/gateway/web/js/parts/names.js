@@ -9,6 +9,8 @@ const MOST = 200;
 const SHOWN = 12;
 // Asked for one by one, where they were used longer ago.
 const MOST_SINGLE = 8;
+// A page may stay open for weeks.
+const MOST_KEPT = 2000;
 
 export class ImageNames {
   #rows = new Map();
@@ -18,6 +20,7 @@ export class ImageNames {
   async learn(ids) {
     if (ids.every((id) => this.#rows.has(id)) || performance.now() - this.#askedAt < FRESH_MS) return false;
     this.#askedAt = performance.now();
+    if (this.#rows.size > MOST_KEPT) this.#rows.clear();
     const { items } = await get("/images/table", { sort: "used", order: "desc", limit: MOST });
     for (const row of items) this.#rows.set(row.id, row);
     const unknown = [...new Set(ids)].filter((id) => !this.#rows.has(id)).slice(0, MOST_SINGLE);
@@ -37,5 +40,5 @@ export class ImageNames {
 }
 
 export function imageAddress({ system, type, reference }) {
-  return `#/images/${system}/${type}/${encodeURI(reference)}`;
+  return `#/images/${[system, type, ...reference.split("/")].map(encodeURIComponent).join("/")}`;
 }

@@ -35,7 +35,7 @@ export function progressWords(pull) {
   const left = secondsLeft(pull);
   const words = [`${bytes(progress.done)} of ${bytes(progress.total)}`];
   if (progress.rate > 0 && progress.done < progress.total && !progress.waiting) words.push(`${bytes(progress.rate)}/s`);
-  if (left !== null) words.push(left < 3 ? "nearly done" : `about ${age(Math.ceil(left))} left`);
+  if (left !== null) words.push(`about ${age(Math.ceil(left))} left`);
   return words.join(" · ");
 }
 

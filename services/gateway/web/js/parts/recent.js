@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { make, say } from "../dom.js";
 import { repeatedly } from "./asking.js";
-import { lineChart } from "./charts.js";
+import { hasFigures, lineChart } from "./charts.js";
 import { refusal } from "./facts.js";
 
 const PAUSE_MS = 30000;
@@ -25,7 +25,10 @@ export function recentCharts(holder, told) {
     .map(([name, key, tone]) => ({ name, tone, values: view.series[key] }));
   const asking = repeatedly(async () => {
     const view = await get("/history", { hours: HOURS });
-    problem.hidden = true;
+    const isKnown = hasFigures(view);
+    problem.hidden = isKnown;
+    body.hidden = !isKnown;
+    say(problem, "The first figures come after two minutes: the gateways note how things stand once a minute.");
     charts ??= SHOWN.map((one) => ({ one, chart: lineChart(body, { title: one.title, unit: one.unit, height: CHART_HEIGHT }) }));
     for (const { one, chart } of charts) chart.update({ times: view.times, series: seriesOf(view, one) });
     told(view);

@@ -31,6 +31,7 @@ export function timeLine() {
     const from = all[0].from;
     const to = Math.max(all.at(-1).to, from + 1);
     const attempts = [...new Set(all.map(({ attempt }) => attempt))];
+    rows.classList.toggle("single", attempts.length === 1);
     lanes.setAttribute("aria-label", all.map((one) => `${one.state} ${lasted(one)}`).join(", "));
     keyed(lanes, attempts.map((attempt) => ({ attempt, several: attempts.length > 1, pieces: all.filter((one) => one.attempt === attempt), from, to })),
       ({ attempt }) => attempt, lane);

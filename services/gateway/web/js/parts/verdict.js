@@ -34,7 +34,10 @@ function roughly(seconds) {
 /** `{tone, text}`: is anybody waiting, and for what. */
 export function verdict({ worries, stages, jobs }) {
   const critical = worries.find(({ level }) => level === "critical");
-  if (critical) return { tone: "bad", text: `Users are waiting: ${inASentence(critical.message)}.` };
+  if (critical) {
+    const users = stages.some(({ pulls }) => pulls > 0) ? "Users are waiting" : "Users cannot pull";
+    return { tone: "bad", text: `${users}: ${inASentence(critical.message)}.` };
+  }
   const waiting = stages.some((stage) => stage.waiting > 0);
   const sentence = [pullsSentence(stages), waiting ? "" : jobsSentence(jobs)].filter(Boolean).join(" ");
   if (sentence) return { tone: worries.length ? "warn" : "work", text: sentence };
