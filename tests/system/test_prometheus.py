@@ -124,8 +124,18 @@ async def test_a_running_site_is_seen_and_raises_no_alarm(site: Site, tmp_path: 
 
 async def test_the_page_is_as_prometheus_wants_it(site: Site) -> None:
     """The page of `dray up` has every metric of every service: they are one process."""
-    async with aiohttp.ClientSession() as http, http.get(f"{site.url}/metrics") as response:
-        page = await response.text()
-    kinds = dict(re.findall(r"^# TYPE (dray_\w+) (\w+)$", page, re.MULTILINE))
-    assert {name for name in kinds if not name.endswith("_created")} == set(documented())
+    page, names = "", set[str]()
+
+    async def looked_at() -> bool:
+        """How the site stands is on it a moment after the start."""
+        nonlocal page, names
+        async with http.get(f"{site.url}/metrics") as response:
+            page = await response.text()
+        found = re.findall(r"^# TYPE (dray_\w+) \w+$", page, re.MULTILINE)
+        names = {name for name in found if not name.endswith("_created")}
+        return "dray_dead_letters" in names
+
+    async with aiohttp.ClientSession() as http:
+        await eventually(looked_at, within=20)
+    assert names == set(documented())
     promtool("check", "metrics", text=page)

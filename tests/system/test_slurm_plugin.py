@@ -159,8 +159,8 @@ def test_what_it_says_is_told_and_nothing_is_submitted(bench: Bench) -> None:
     [
         ("echo LD_PRELOAD=/tmp/evil.so", "no variable of ours"),
         ("echo nonsense", "no variable of ours"),
-        ("exec sleep 600", f"within {TIMEOUT} s"),
-        ("exec >&-; exec sleep 600", ""),
+        ("exec sleep 60173", f"within {TIMEOUT} s"),
+        ("exec >&-; exec sleep 60173", ""),
         ("yes DRAY_IMAGE=x", f"within {TIMEOUT} s"),
         ("kill -9 $$", ""),
     ],
@@ -170,7 +170,8 @@ def test_a_command_that_goes_wrong_does_no_harm(bench: Bench, script: str, why: 
     done = bench.slurm.try_sbatch("true", "--image=one:1", within=30)
     assert done.returncode != 0
     assert why in done.stderr
-    sleeping = subprocess.run(["pgrep", "-u", str(NOBODY), "-x", "sleep"], check=False)
+    # No other test's, of those that run at the same time.
+    sleeping = subprocess.run(["pgrep", "-u", str(NOBODY), "-f", "^sleep 60173"], check=False)
     assert sleeping.returncode == 1
     assert bench.slurm.queue() == {}
 
