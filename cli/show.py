@@ -54,6 +54,14 @@ def plain(text: object) -> str:
     )
 
 
+def short_reference(reference: str) -> str:
+    """As people write it: docker.io/library/debian:12 is debian:12."""
+    for usual in ("docker.io/library/", "docker.io/"):
+        if reference.startswith(usual):
+            return reference.removeprefix(usual)
+    return reference
+
+
 def pull_command(reference: str, system: str | None, url: str | None = None) -> str:
     """What to type to pull an image."""
     where = ("--url", url) if url else ()

@@ -12,6 +12,7 @@ import time
 from typing import Final
 
 from cli.gateway import Gateway
+from cli.show import short_reference
 from shared.errors import DrayError
 
 SECONDS: Final = 0.5
@@ -52,7 +53,4 @@ def _fill(gateway: Gateway, kind: str, prefix: str, words: list[str], until: flo
 
 def _written(reference: str, prefix: str) -> str:
     """As people write it: what is Docker's without its registry, unless they have begun so."""
-    for usual in ("docker.io/library/", "docker.io/"):
-        if reference.startswith(usual) and not prefix.startswith("docker."):
-            return reference.removeprefix(usual)
-    return reference
+    return reference if prefix.startswith("docker.") else short_reference(reference)

@@ -44,21 +44,17 @@ def frame(site: SiteNow, width: int, rows: int | None) -> RenderableType:
         pulls = sorted(map(read_pull, seen.pulls), key=_place)
         top: list[RenderableType] = [_title(seen, width), *_worries(seen), _stages(seen)]
         left = None if rows is None else rows - len(top) - 4
+        jobs = (seen.jobs or ())[: None if left is None else max(_LEAST_ROWS, left // 3)]
         queues = seen.overview.get("queues") or []
         bottom: list[RenderableType] = []
-        if seen.jobs:
-            bottom += [_heading("jobs"), _jobs(seen.jobs[: _room(left, 3)])]
+        if jobs:
+            bottom += [_heading("jobs"), _jobs(jobs)]
         if queues:
             bottom += [_heading("queues"), _queues(queues, width)]
-        taken = (2 + min(len(seen.jobs or ()), _room(left, 3) or 0) if seen.jobs else 0) + (
-            2 + len(queues) if queues else 0
-        )
+        # Each table has a heading, and a line that names its columns.
+        taken = sum(2 + len(shown) for shown in (jobs, queues) if shown)
         room = None if left is None else max(_LEAST_ROWS, left - taken)
         return Group(*top, _heading("pulls"), _pulls(pulls, room, width), *bottom)
-
-
-def _room(left: int | None, share: int) -> int | None:
-    return None if left is None else max(_LEAST_ROWS, left // share)
 
 
 def _title(seen: Snapshot, width: int) -> Text:
@@ -148,7 +144,7 @@ def _pulls(pulls: Sequence[Pull], room: int | None, width: int) -> RenderableTyp
             whole = f"{show.size(progress.done)}/{show.size(progress.total)}"
             amount = whole if wide else part
         cells = [Text(pull.state, style=TONES.get(pull.state, "")), *([bar] if wide else [])]
-        what = Text(short_reference(_one_line(pull.reference)))
+        what = Text(show.short_reference(_one_line(pull.reference)))
         waits = (progress.waiting if progress else None) or pull.trouble
         if waits:
             what.append(f"  {_one_line(waits)}", style="red" if pull.ended else "yellow")
@@ -211,11 +207,6 @@ def _short_age(since: datetime) -> str:
 
 def _one_line(text: object) -> str:
     return " ".join(show.plain(text or "").split())
-
-
-def short_reference(reference: str) -> str:
-    """As people write it: docker.io/library/debian:12 is debian:12."""
-    return reference.removeprefix("docker.io/").removeprefix("library/")
 
 
 def _place(pull: Pull) -> tuple[bool, datetime]:
